@@ -1,0 +1,123 @@
+"""Reading event streams: one SSE reader and one NDJSON reader for every provider.
+
+Both are fed bytes as they arrive, split anywhere, and answer the complete records so far. SSE as the WHATWG
+specification has it (https://html.spec.whatwg.org/multipage/server-sent-events.html), with CR, LF and CRLF line ends,
+comments, data of several lines, a missing space after the colon, and a byte order mark. Unlike the specification a last
+record without its blank line is answered by `close`, since providers do end streams that way. Not for writing streams:
+see the edge's `sse_out`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from aigateway_common.errors import GatewayError
+
+MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
+"""The longest record taken, the same as the largest gRPC message; a longer one is an error, not memory."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class SSEvent(NamedTuple):
+    """One record of an event stream; `event` is empty when the stream did not name it."""
+
+    event: str
+    data: bytes
+
+
+class _Lines:
+    """Bytes into lines, without their ends."""
+
+    __slots__ = ("_cr", "_pending")
+
+    def __init__(self, *, cr: bool) -> None:
+        self._pending = b""
+        self._cr = cr
+        """Whether a lone CR ends a line, as in SSE."""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        data = self._pending + chunk if self._pending else chunk
+        held = b""
+        if self._cr and b"\r" in data:
+            if data.endswith(b"\r"):  # its LF may follow in the next chunk
+                data, held = data[:-1], b"\r"
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = data.split(b"\n")
+        self._pending = lines.pop() + held
+        if len(self._pending) > MAX_RECORD_BYTES:
+            raise _too_long()
+        return lines
+
+    def close(self) -> bytes:
+        rest, self._pending = self._pending, b""
+        return rest.rstrip(b"\r")
+
+
+class SSEReader:
+    """Reads Server-Sent Events."""
+
+    __slots__ = ("_data", "_event", "_first", "_lines", "_size")
+
+    def __init__(self) -> None:
+        self._lines = _Lines(cr=True)
+        self._event = ""
+        self._data: list[bytes] = []
+        self._size = 0
+        self._first = True
+
+    def feed(self, chunk: bytes) -> list[SSEvent]:
+        """The records that `chunk` completes."""
+        events: list[SSEvent] = []
+        for line in self._lines.feed(chunk):
+            self._line(line, events)
+        return events
+
+    def close(self) -> list[SSEvent]:
+        """The record that the end of the stream completes, if one is open."""
+        events: list[SSEvent] = []
+        if rest := self._lines.close():
+            self._line(rest, events)
+        self._line(b"", events)
+        return events
+
+    def _line(self, line: bytes, events: list[SSEvent]) -> None:
+        if self._first:
+            self._first = False
+            line = line.removeprefix(_BOM)
+        if not line:
+            if self._data:
+                events.append(SSEvent(self._event, b"\n".join(self._data)))
+            self._event, self._data, self._size = "", [], 0
+            return
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            value = value.removeprefix(b" ")
+            self._size += len(value)
+            if self._size > MAX_RECORD_BYTES:
+                raise _too_long()
+            self._data.append(value)
+        elif name == b"event":
+            self._event = value.removeprefix(b" ").decode("utf-8", "replace")
+
+
+class NDJSONReader:
+    """Reads newline-delimited JSON; blank lines are skipped."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self) -> None:
+        self._lines = _Lines(cr=False)
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The records that `chunk` completes."""
+        return [line for raw in self._lines.feed(chunk) if (line := raw.strip())]
+
+    def close(self) -> list[bytes]:
+        """The last record, when the stream ends without a newline."""
+        rest = self._lines.close().strip()
+        return [rest] if rest else []
+
+
+def _too_long() -> GatewayError:
+    return GatewayError("UPSTREAM_INVALID", f"the provider sent a record of over {MAX_RECORD_BYTES} bytes")

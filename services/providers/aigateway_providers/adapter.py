@@ -1,0 +1,55 @@
+"""The seam between the generic provider server and one provider: what an adapter is.
+
+An adapter is pure translators (`request.py`, `response.py`, `stream.py`) and an `adapter.py` that joins them to one
+`Upstream`. It makes one upstream request per call and never retries, routes or prices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from aigateway.v1 import chat_pb2, embedding_pb2, model_pb2
+
+
+@dataclass(slots=True)
+class CallContext:
+    """What belongs to one call beside its message; the upstream client writes what it saw."""
+
+    request_id: str = ""
+    """The id of the call, for logs."""
+    upstream_ns: int = 0
+    """Nanoseconds spent waiting for the provider: to the whole answer, or to the first bytes of a stream."""
+    upstream_status: int | None = None
+    """The provider's HTTP status, once it answered."""
+
+
+class Adapter(Protocol):
+    """One provider. Every method raises `GatewayError`, and nothing else, for what went wrong upstream."""
+
+    @property
+    def capabilities(self) -> model_pb2.Capabilities:
+        """What the adapter can do."""
+
+    async def chat(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.ChatCompletion:
+        """The whole answer."""
+
+    def stream_chat(
+        self, call: chat_pb2.ChatCall, context: CallContext
+    ) -> AsyncGenerator[list[chat_pb2.ChatEvent], None]:
+        """The answer in events; each item is the non-empty list that one upstream read brought.
+
+        The first event is `start`; every choice ends with `finish`; closing the generator closes the upstream socket.
+        """
+
+    async def embed(self, call: embedding_pb2.EmbedCall, context: CallContext) -> embedding_pb2.Embeddings:
+        """The vectors, in the order of the inputs."""
+
+    async def list_models(self, context: CallContext) -> list[model_pb2.Model]:
+        """The provider's models; `id` is the provider's own name."""
+
+    async def aclose(self) -> None:
+        """Close the upstream connections."""

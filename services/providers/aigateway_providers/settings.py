@@ -1,0 +1,37 @@
+"""Settings of one provider's adapter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """One provider: who it is, where it is, and how long to wait for it."""
+
+    name: str
+    """The provider's name in this gateway, such as `openai`; the part of `provider/model` before the slash."""
+    kind: str
+    """Which registry row serves it; the same as `name` unless the configuration adds a second upstream of a kind."""
+    base_url: str
+    """The upstream address as that provider's official SDK takes it."""
+    api_key: str = field(default="", repr=False)
+    """The provider's key; empty where none is needed."""
+    connect_timeout: float = 10.0
+    """Seconds to open a connection."""
+    read_timeout: float = 600.0
+    """Seconds without a byte before the provider counts as gone; covers the wait for the first one."""
+    max_connections: int = 1000
+    """Open upstream connections at most; a call beyond them waits for a free one."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Extra headers for each upstream request (`anthropic-beta`, `OpenAI-Organization`)."""
+    default_max_tokens: Mapping[str, int] = field(default_factory=dict)
+    """Tokens to ask for when the caller sets no limit and the provider demands one, by model pattern (`*`: the rest)."""
+    model_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Provider-specific request fields by model pattern, such as Ollama's `num_ctx`."""
+    pace: float = 0.0
+    """Sandbox only: seconds between streamed words."""

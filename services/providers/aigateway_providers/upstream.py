@@ -1,0 +1,202 @@
+"""The one upstream HTTP client: the only place where adapters do I/O.
+
+httpx's transport interface over aiohttp (`httpx-aiohttp`), called below httpx's client layer, which would cost more
+than the request itself. Foreign exceptions become `GatewayError` here, by type, and nowhere else. It never retries or
+follows redirects.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import TYPE_CHECKING, Final, Self
+
+import aiohttp
+import httpx
+from aigateway_common.errors import GatewayError
+from httpx_aiohttp import AiohttpTransport
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Mapping
+    from types import TracebackType
+
+    from aigateway_providers.adapter import CallContext
+    from aigateway_providers.settings import ProviderSettings
+
+MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+"""The largest whole answer taken, the same as the largest gRPC message."""
+
+_JSON_HEADERS: Final = (
+    ("content-type", "application/json"),
+    ("accept", "application/json, text/event-stream, application/x-ndjson"),
+    ("accept-encoding", "identity"),
+    ("user-agent", "aigateway"),
+)
+
+
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    """One context for all providers: loading the root certificates takes some 20 ms."""
+    return httpx.create_ssl_context()
+
+
+class UpstreamResponse:
+    """An answer whose status is known and whose body is still to be read. Close it, or use it as a context manager."""
+
+    __slots__ = ("_provider", "_response", "headers", "status")
+
+    def __init__(self, response: httpx.Response, provider: str) -> None:
+        self._response = response
+        self._provider = provider
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives: one item per read, content-encoding undone."""
+        try:
+            if "content-encoding" in self._response.headers:
+                async for chunk in self._response.aiter_bytes():
+                    yield chunk
+            else:
+                stream = self._response.stream
+                assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - the transport is asynchronous
+                async for chunk in stream:
+                    yield chunk
+        except _FOREIGN as error:
+            raise _mapped(error, self._provider) from error
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self.chunks():
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise GatewayError(
+                    "UPSTREAM_INVALID",
+                    f"{self._provider} sent an answer of over {MAX_BODY_BYTES} bytes",
+                    details={"provider": self._provider},
+                )
+            parts.append(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it when the body was not read to its end."""
+        await self._response.aclose()
+
+
+class Upstream:
+    """A pooled client of one provider."""
+
+    def __init__(self, settings: ProviderSettings, headers: Mapping[str, str]) -> None:
+        self._provider = settings.name
+        self._base_url = settings.base_url.rstrip("/")
+        self._headers = [*_JSON_HEADERS, *headers.items(), *settings.headers.items()]
+        self._limit = settings.max_connections
+        self._timeout = {
+            "connect": settings.connect_timeout,
+            "read": settings.read_timeout,
+            "pool": settings.read_timeout,
+        }
+        self._urls: dict[str, httpx.URL] = {}
+        self._transport = AiohttpTransport(verify=False, client=self._session)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        context: CallContext,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> UpstreamResponse:
+        """Send one request and answer as soon as the status and headers are here.
+
+        Args:
+            method: `GET` or `POST`.
+            path: What follows the base URL, query included, such as `/v1/messages`.
+            context: The call; what it waited for is written to it.
+            body: JSON.
+            headers: Headers of this request alone.
+
+        Raises:
+            GatewayError: UPSTREAM_UNREACHABLE or UPSTREAM_TIMEOUT.
+        """
+        request = httpx.Request(
+            method,
+            self._url(path),
+            headers=[*self._headers, *headers.items()] if headers else self._headers,
+            content=body,
+            extensions={"timeout": self._timeout},
+        )
+        started = time.perf_counter_ns()
+        try:
+            response = await self._transport.handle_async_request(request)
+        except _FOREIGN as error:
+            raise _mapped(error, self._provider) from error
+        finally:
+            context.upstream_ns += time.perf_counter_ns() - started
+        context.upstream_status = response.status_code
+        return UpstreamResponse(response, self._provider)
+
+    async def fetch(
+        self,
+        method: str,
+        path: str,
+        *,
+        context: CallContext,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Send one request and read the whole answer: status, headers and body."""
+        response = await self.send(method, path, context=context, body=body, headers=headers)
+        started = time.perf_counter_ns()
+        async with response:
+            content = await response.read()
+        context.upstream_ns += time.perf_counter_ns() - started
+        return response.status, response.headers, content
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._transport.aclose()
+
+    def _url(self, path: str) -> httpx.URL:
+        url = self._urls.get(path)
+        if url is None:
+            url = httpx.URL(self._base_url + path)
+            if len(self._urls) < 1000:
+                self._urls[path] = url
+        return url
+
+    def _session(self) -> aiohttp.ClientSession:
+        secure = self._base_url.startswith("https:")
+        connector = aiohttp.TCPConnector(
+            limit=self._limit, keepalive_timeout=60, ssl=_ssl_context() if secure else False
+        )
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True)
+
+
+_FOREIGN: Final = (httpx.TransportError, aiohttp.ClientError, TimeoutError, OSError)
+
+
+def _mapped(error: Exception, provider: str) -> GatewayError:
+    cause = error.__cause__ or error
+    details = {"provider": provider}
+    if isinstance(cause, aiohttp.ConnectionTimeoutError):
+        return GatewayError("UPSTREAM_UNREACHABLE", f"{provider} did not accept a connection in time", details=details)
+    if isinstance(cause, TimeoutError) or (isinstance(error, httpx.ReadTimeout)):
+        return GatewayError("UPSTREAM_TIMEOUT", f"{provider} did not answer in time", details=details)
+    if isinstance(cause, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError) and not (
+        isinstance(cause, aiohttp.ClientConnectorError)
+    ):
+        return GatewayError("UPSTREAM_INVALID", f"{provider} closed the connection in mid-answer", details=details)
+    return GatewayError("UPSTREAM_UNREACHABLE", f"{provider} cannot be reached", details=details)
