@@ -51,7 +51,7 @@ class ToolCallSeen:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a caller must get for an exchange, dug out of the recording by code that shares nothing with the adapters."""
+    """What a caller must get for an exchange, dug out of the recording by code of the tests' own."""
 
     status: int = 200
     """HTTP status at the edge."""
@@ -77,8 +77,8 @@ def load(provider: str | None = None, operation: str | None = None) -> tuple[Exc
     return tuple(
         exchange
         for path in sorted(FOLDER.glob("*/*.json"))
-        if (exchange := _read(path))
-        and (provider is None or exchange.provider == provider)
+        for exchange in (_read(path),)
+        if (provider is None or exchange.provider == provider)
         and (operation is None or exchange.operation == operation)
     )
 
