@@ -1,0 +1,155 @@
+"""Logs: one line per event, JSON for machines or colours for a terminal, on standard error.
+
+Every line carries the `request_id` and `trace_id` bound to the task it comes from. Prompts and keys never appear:
+fields that hold them by name are dropped, and what looks like a key is masked wherever it stands, in our own lines and
+in those of libraries alike. Bind ids with `bind`; say what happened as a constant event name with fields, not as prose.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import orjson
+import structlog
+from structlog.contextvars import bind_contextvars, merge_contextvars, unbind_contextvars
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+
+    from structlog.typing import EventDict, FilteringBoundLogger, Processor
+
+DROPPED: Final = frozenset(
+    {
+        "api_key",
+        "apikey",
+        "api-key",
+        "authorization",
+        "arguments",
+        "body",
+        "completion",
+        "content",
+        "input",
+        "messages",
+        "password",
+        "prompt",
+        "proxy-authorization",
+        "request",
+        "response",
+        "secret",
+        "x-api-key",
+        "x-goog-api-key",
+    }
+)
+"""Fields left out of every line, at any depth: they hold what callers write, or keys."""
+
+MASK: Final = "***"
+_KEYS: Final = re.compile(
+    r"""(?ix)
+    (?P<lead> \b bearer \s+ | [?&] (?:key|api_key|access_token) = | :// [^/\s:@]* : (?= [^/\s@]+ @) )
+    [^\s&@"',;]+
+    | \b (?: sk | pk | rk | gsk | xai | agw | ghp ) [-_] [a-z0-9_-]{12,}
+    | \b AIza [0-9a-z_-]{30,}
+    | \b eyJ [a-z0-9_-]{10,} \. [a-z0-9_-]+ \. [a-z0-9_-]*
+    """
+)
+_DEPTH: Final = 6
+"""How deep values are looked into; what lies deeper is left out."""
+
+
+def configure(level: str, *, json: bool) -> None:
+    """Set up logging for the process. `level` is a name such as `info`; raises ValueError that says which exist."""
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ValueError(f"`{level}` is no log level; choose debug, info, warning, error or critical")
+    shared: list[Processor] = [
+        merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    last = _renderers(json=json)
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    _route_libraries(number, [*shared, _source], last)
+
+
+def get(name: str) -> FilteringBoundLogger:
+    """The logger of one module or service; its lines carry `name` as `source`."""
+    return cast("FilteringBoundLogger", structlog.get_logger(source=name))
+
+
+def bind(*, request_id: str, trace_id: str = "") -> None:
+    """Put the ids of a call on every later line of this task and of the tasks it starts."""
+    if trace_id:
+        bind_contextvars(request_id=request_id, trace_id=trace_id)
+    else:
+        bind_contextvars(request_id=request_id)
+
+
+def unbind() -> None:
+    """Take the ids off again."""
+    unbind_contextvars("request_id", "trace_id")
+
+
+def mask(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Processor: leave out fields that hold prompts or keys, and mask what looks like a key anywhere else."""
+    return cast("EventDict", _clean(event, _DEPTH))
+
+
+def mask_text(text: str) -> str:
+    """`text` with everything that looks like a key masked."""
+    return _KEYS.sub(lambda match: (match["lead"] or "") + MASK, text)
+
+
+def _source(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    event["source"] = event["_record"].name
+    return event
+
+
+def _clean(value: object, depth: int) -> object:
+    match value:
+        case str():
+            return mask_text(value)
+        case bool() | int() | float() | None:
+            return value
+        case dict() if depth:
+            return {key: _clean(item, depth - 1) for key, item in value.items() if str(key).lower() not in DROPPED}
+        case list() | tuple() | set() | frozenset() if depth:
+            return [_clean(item, depth - 1) for item in value]
+        case bytes() | bytearray() | memoryview():
+            return f"<{len(value)} bytes>"
+        case dict() | list() | tuple() | set() | frozenset():
+            return "..."
+        case _:
+            return mask_text(str(value))
+
+
+def _renderers(*, json: bool) -> list[Processor]:
+    if json:
+        return [structlog.processors.format_exc_info, mask, structlog.processors.JSONRenderer(serializer=_dumps)]
+    plain = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="time")
+    return [structlog.processors.format_exc_info, mask, plain]
+
+
+def _dumps(event: MutableMapping[str, Any], **_: Callable[[Any], Any]) -> str:
+    return orjson.dumps(event, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _route_libraries(level: int, shared: list[Processor], last: list[Processor]) -> None:
+    """Send what libraries log (grpc, uvicorn, SQLAlchemy) down the same path; below warning only when debugging."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))

@@ -1,0 +1,157 @@
+"""Every Prometheus metric of the project, as functions to call.
+
+Labels are bounded: there is none for models, keys or projects (the ledger answers those), an unknown status is `other`,
+and a metric that has seen 200 combinations counts further ones as `other`. Children are kept, so that a call costs one
+dictionary look-up and one addition. Not for traces (see `telemetry`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+
+from aigateway_common.reasons import REASONS
+
+if TYPE_CHECKING:
+    from threading import Thread
+    from wsgiref.simple_server import WSGIServer
+
+REGISTRY: Final = CollectorRegistry()
+OTHER: Final = "other"
+OK: Final = "ok"
+MAX_CHILDREN: Final = 200
+"""Combinations of labels that one metric keeps apart."""
+
+_CALL_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_OVERHEAD_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+_STATUSES: Final = frozenset({OK, *REASONS})
+
+_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
+
+
+class _Family(Generic[_Metric]):
+    """The children of one metric, kept by their labels."""
+
+    __slots__ = ("_children", "_metric", "_other")
+
+    def __init__(self, metric: _Metric, labels: int) -> None:
+        self._metric: _Metric = metric
+        self._children: dict[tuple[str, ...], _Metric] = {}
+        self._other = (OTHER,) * labels
+
+    def child(self, *labels: str) -> _Metric:
+        child = self._children.get(labels)
+        return self._new(labels) if child is None else child
+
+    def _new(self, labels: tuple[str, ...]) -> _Metric:
+        if len(self._children) >= MAX_CHILDREN:
+            labels = self._other
+        child: _Metric = self._metric.labels(*labels)
+        self._children[labels] = child
+        return child
+
+
+def _counter(name: str, text: str, *labels: str) -> _Family[Counter]:
+    return _Family(Counter(name, text, labels, registry=REGISTRY), len(labels))
+
+
+def _gauge(name: str, text: str, *labels: str) -> _Family[Gauge]:
+    return _Family(Gauge(name, text, labels, registry=REGISTRY), len(labels))
+
+
+def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> _Family[Histogram]:
+    return _Family(Histogram(name, text, labels, registry=REGISTRY, buckets=buckets), len(labels))
+
+
+ProcessCollector(registry=REGISTRY)
+_CALLS = _counter("aigateway_calls", "Calls, by how they ended.", "service", "operation", "provider", "status")
+_SECONDS = _histogram(
+    "aigateway_call_seconds", "How long calls took, whole.", _CALL_SECONDS, "service", "operation", "provider"
+)
+_FIRST_EVENT = _histogram(
+    "aigateway_first_event_seconds", "How long streams took to their first event.", _CALL_SECONDS, "provider"
+)
+_OVERHEAD = _histogram(
+    "aigateway_overhead_seconds", "What the gateway itself added to a call, by hop.", _OVERHEAD_SECONDS, "hop"
+)
+_TOKENS = _counter("aigateway_tokens", "Tokens, by disjoint class.", "provider", "token_class")
+_UNPRICED = _counter("aigateway_unpriced_attempts", "Attempts recorded without a known price.", "provider")
+_UPSTREAM_ERRORS = _counter("aigateway_upstream_errors", "Failures of providers, by reason.", "provider", "reason")
+_STREAMS = _gauge("aigateway_streams_in_flight", "Streams being answered.", "service")
+_OUTBOX_EVENTS = Gauge("aigateway_outbox_events", "Usage events not yet delivered.", registry=REGISTRY)
+_OUTBOX_BYTES = Gauge("aigateway_outbox_bytes", "Size of the usage events not yet delivered.", registry=REGISTRY)
+_OUTBOX_LAG = Gauge("aigateway_outbox_lag_seconds", "Age of the oldest usage event not delivered.", registry=REGISTRY)
+
+
+def call_finished(service: str, operation: str, provider: str, status: str, seconds: float) -> None:
+    """Count a call. `status` is `ok` or the name of a reason; `provider` is empty when none was chosen."""
+    _CALLS.child(service, operation, provider, status if status in _STATUSES else OTHER).inc()
+    _SECONDS.child(service, operation, provider).observe(seconds)
+
+
+def first_event(provider: str, seconds: float) -> None:
+    """Note how long a stream took to its first event."""
+    _FIRST_EVENT.child(provider).observe(seconds)
+
+
+def overhead(hop: str, seconds: float) -> None:
+    """Note what one hop (`edge`, `router`, `adapter`) added to a call, less the hops below it."""
+    _OVERHEAD.child(hop).observe(seconds)
+
+
+def tokens_used(provider: str, token_class: str, count: int) -> None:
+    """Count tokens; `token_class` is a field of TokenUsage, one of the disjoint seven."""
+    _TOKENS.child(provider, token_class).inc(count)
+
+
+def attempt_unpriced(provider: str) -> None:
+    """Count an attempt whose price nobody knows."""
+    _UNPRICED.child(provider).inc()
+
+
+def upstream_error(provider: str, reason: str) -> None:
+    """Count a provider's failure, by the name of its reason."""
+    _UPSTREAM_ERRORS.child(provider, reason if reason in REASONS else OTHER).inc()
+
+
+def stream_opened(service: str) -> None:
+    """Count a stream in."""
+    _STREAMS.child(service).inc()
+
+
+def stream_closed(service: str) -> None:
+    """Count it out again."""
+    _STREAMS.child(service).dec()
+
+
+def outbox(events: int, size: int, lag: float) -> None:
+    """Note what waits in the outbox: how many events, their bytes, and the age of the oldest in seconds."""
+    _OUTBOX_EVENTS.set(events)
+    _OUTBOX_BYTES.set(size)
+    _OUTBOX_LAG.set(lag)
+
+
+class MetricsServer:
+    """The HTTP server of `/metrics`, in a thread of its own."""
+
+    def __init__(self, server: WSGIServer, thread: Thread) -> None:
+        self._server = server
+        self._thread = thread
+        self.port: int = server.server_port
+        """The port it listens on, also when 0 was asked for."""
+
+    def stop(self) -> None:
+        """Close the port and wait for the thread to end, within half a second."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def serve(host: str, port: int) -> MetricsServer:
+    """Serve the metrics on `host`:`port`; port 0 takes a free one. Raises OSError that names the address."""
+    try:
+        server, thread = start_http_server(port, addr=host, registry=REGISTRY)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
+    return MetricsServer(server, thread)
