@@ -1,0 +1,192 @@
+"""gRPC servers and channels with the project's settings, and what a process sets up before it serves.
+
+`grpc_server` puts components on one port; `grpc_channel` reaches such a server. Signals, topologies and in-process
+joining are the launcher's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+from grpc import aio
+from grpc_health.v1 import health_pb2_grpc
+
+from aigateway_common import health
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aigateway_common.component import Component
+
+MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+CONNECTION_AGE_GRACE: Final = 600.0
+"""Seconds that a call may go on after its connection has reached its age."""
+
+_MESSAGE_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+)
+_SERVER_OPTIONS: Final = (
+    *_MESSAGE_OPTIONS,
+    # Two servers on one port would each get half of the calls: fail instead.
+    ("grpc.so_reuseport", 0),
+    # Clients may ping as often as our channels do, and idle ones too; more often is an attack or a mistake.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+_CHANNEL_OPTIONS: Final = (
+    *_MESSAGE_OPTIONS,
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # A restarted service is found again within two seconds.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+    # The router alone retries, and knows what may be retried.
+    ("grpc.enable_retries", 0),
+    # `http_proxy` is for the world outside, not for our own hops.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class GrpcServer:
+    """Components on one gRPC port, with health and, when asked for, reflection.
+
+    It starts and stops the components too, unless `manage` is false: then they belong to someone else (to an in-process
+    server that they are also on), and this is one more door to them.
+    """
+
+    def __init__(
+        self,
+        components: Sequence[Component],
+        address: str,
+        *,
+        reflection: bool = False,
+        max_connection_age: float | None = None,
+        manage: bool = True,
+    ) -> None:
+        names = [name for component in components for name in component.service_names]
+        self._managed = list(components) if manage else []
+        self._started: list[Component] = []
+        self._health = health.Health(names)
+        self._server = aio.server(options=[*_SERVER_OPTIONS, *_age(max_connection_age)])
+        for component in components:
+            component.register(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if reflection:
+            _reflect([*names, health.SERVICE_NAME], self._server)
+        self.address = address
+        self.port = _bind(self._server, address)
+        """The port it listens on, also when 0 was asked for."""
+
+    async def start(self) -> None:
+        """Start the components in order, then take calls, then report SERVING.
+
+        When a component fails to start, those before it are stopped again.
+        """
+        try:
+            for component in self._managed:
+                await component.start()
+                self._started.append(component)
+            await self._server.start()
+        except BaseException:
+            await self.drain(0)
+            raise
+        self._health.serving()
+
+    async def drain(self, grace: float) -> None:
+        """Stop: report NOT_SERVING, take no more calls, give running ones `grace` seconds, stop the components.
+
+        Components are stopped in reverse order and share what is left of `grace`.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        self._health.drain()
+        await self._server.stop(grace)
+        while self._started:
+            await self._started.pop().stop(max(0.0, end - loop.time()))
+
+    async def wait(self) -> None:
+        """Wait until the server has stopped."""
+        await self._server.wait_for_termination()
+
+
+def grpc_server(
+    components: Sequence[Component],
+    address: str,
+    *,
+    reflection: bool = False,
+    max_connection_age: float | None = None,
+    manage: bool = True,
+) -> GrpcServer:
+    """A server for `components` on `address` (`host:port`; port 0 takes a free one), bound but not yet started.
+
+    `max_connection_age` in seconds makes clients reconnect now and then, so that load spreads over new replicas. Call
+    it in the event loop that is to serve. Raises OSError that names the address when it cannot be bound.
+    """
+    return GrpcServer(components, address, reflection=reflection, max_connection_age=max_connection_age, manage=manage)
+
+
+def grpc_channel(target: str) -> aio.Channel:
+    """A plaintext channel to `target` (`host:port`, or any gRPC name such as `dns:///router:50051`).
+
+    One channel per target serves any number of calls; it connects on the first and spreads calls over all addresses.
+    """
+    return aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+
+
+def install_uvloop() -> bool:
+    """Make new event loops uvloop's; False where it does not exist (Windows)."""
+    if sys.platform == "win32":
+        return False
+    import uvloop  # noqa: PLC0415 -- does not exist on Windows
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    return True
+
+
+def set_batch_scheduling() -> bool:
+    """Ask Linux to schedule this thread, and those it starts later, for throughput; False where that is refused.
+
+    A gRPC hop costs thread wake-ups before all; SCHED_BATCH takes off about a fifth of its CPU time. Call it first.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    except OSError:
+        return False
+    return True
+
+
+def _age(seconds: float | None) -> list[tuple[str, int]]:
+    if seconds is None:
+        return []
+    return [
+        ("grpc.max_connection_age_ms", int(seconds * 1000)),
+        ("grpc.max_connection_age_grace_ms", int(CONNECTION_AGE_GRACE * 1000)),
+    ]
+
+
+def _bind(server: aio.Server, address: str) -> int:
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(
+            errno.EADDRINUSE, f"cannot listen on `{address}`: the port is taken, or the address is not of this machine"
+        ) from error
+
+
+def _reflect(names: list[str], server: aio.Server) -> None:
+    from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 -- loaded only when asked for
+
+    reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
