@@ -1,0 +1,11 @@
+"""Alembic's environment: runs on the connection that `migrate` passes, inside that connection's transaction."""
+
+from __future__ import annotations
+
+from aigateway_usage.tables import metadata
+from alembic import context
+
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=metadata, transactional_ddl=True
+)
+context.run_migrations()

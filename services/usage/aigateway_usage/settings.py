@@ -1,0 +1,45 @@
+"""Settings of the usage service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class PriceOverride:
+    """What a model costs by the operator's word, in US dollars per million tokens."""
+
+    input: float
+    """Prompt tokens that no cache served."""
+    output: float
+    """Output tokens."""
+    cache_read: float | None = None
+    """Prompt tokens read from the provider's cache; the price of `input` when None."""
+    cache_write: float | None = None
+    """Prompt tokens written to a cache; the price of `input` when None."""
+    cache_write_1h: float | None = None
+    """Prompt tokens written to a cache kept for one hour; the price of `cache_write` when None."""
+    reasoning: float | None = None
+    """Output tokens spent on reasoning; the price of `output` when None."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSettings:
+    """One ledger: where it lies and what calls cost."""
+
+    database_url: str
+    """An SQLAlchemy URL: `sqlite+aiosqlite:////var/lib/aigateway/ledger.db` or `postgresql://user@host/name`.
+    The folder of an SQLite file is made when missing."""
+    price_overrides: Mapping[str, PriceOverride] = field(default_factory=dict)
+    """Prices that win over the built-in ones, by `provider/model`. `*` and `?` stand for any text and any one
+    character; a name without them wins over a pattern, and of several patterns the first that fits."""
+    free_providers: frozenset[str] = frozenset({"ollama", "sandbox"})
+    """Providers whose calls cost nothing, whatever they report."""
+    max_queued_attempts: int = 100_000
+    """Attempts that may wait to be written; beyond them a request is refused with OVERLOADED at once."""
+    busy_timeout: float = 10.0
+    """SQLite only: seconds to wait for another process that holds the file's write lock."""
