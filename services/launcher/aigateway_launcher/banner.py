@@ -1,0 +1,64 @@
+"""What `aigateway up` prints when it is ready: what is enabled, what is not and why, and the first call to try."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aigateway_providers.registry import PROVIDERS
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from aigateway_launcher.plan import Plan
+    from aigateway_launcher.topology import Addresses
+
+_TRY: Final = {
+    "openai": "openai/gpt-4o-mini",
+    "anthropic": "anthropic/claude-haiku-4-5",
+    "gemini": "gemini/gemini-2.5-flash",
+    "groq": "groq/llama-3.3-70b-versatile",
+    "sandbox": "sandbox/echo",
+}
+"""A model to try first, by kind of provider."""
+
+
+def show(plan: Plan, addresses: Addresses, *, split: bool) -> None:
+    """Print the banner on standard error, where logs go too."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    how = "a process per service" if split else "one process"
+    console.print(f"\n[bold]AI gateway[/bold] is ready ({how})")
+    console.print(f"  HTTP   http://{addresses.http}/v1   (docs: http://{addresses.http}/docs)")
+    console.print(f"  gRPC   {addresses.grpc.get('router', '-')}")
+    if addresses.metrics:
+        console.print(f"  Prometheus  http://{addresses.metrics}/metrics")
+    console.print(f"  Ledger {plan.usage.shown_url if plan.usage_enabled else 'off'}")
+    keyed = "callers must send a key" if plan.router.api_keys else "no key is asked for (loopback only)"
+    console.print(f"  Keys   {keyed}\n")
+    console.print(providers_table(plan))
+    console.print(f"\nTry it:\n{curl(plan, addresses)}\n", soft_wrap=True)
+
+
+def providers_table(plan: Plan) -> Table:
+    """Every provider, whether it is enabled, and why."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 2))
+    table.add_column("provider")
+    table.add_column("state")
+    table.add_column("why")
+    for name in plan.providers:
+        table.add_row(name, "[green]enabled[/green]", plan.sources.get(name, ""))
+    for name, target in plan.targets.providers.items():
+        table.add_row(name, "[green]elsewhere[/green]", target)
+    for name, hint in plan.disabled.items():
+        table.add_row(name, "[dim]off[/dim]", f"[dim]{hint}[/dim]")
+    return table
+
+
+def curl(plan: Plan, addresses: Addresses) -> str:
+    """The first call, ready to paste."""
+    name, settings = next(iter(plan.providers.items()))
+    known = _TRY.get(settings.kind)
+    model = known.replace(PROVIDERS[settings.kind].kind, name, 1) if known else f"{name}/MODEL"
+    key = " \\\n    -H 'authorization: Bearer YOUR_GATEWAY_KEY'" if plan.router.api_keys else ""
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    call = f"curl http://{addresses.http}/v1/chat/completions -H 'content-type: application/json'"
+    return f"  {call}{key} \\\n    -d '{body}'"

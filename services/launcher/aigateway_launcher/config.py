@@ -1,0 +1,155 @@
+"""The shape of `aigateway.yaml`: what may be written, and what each setting means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from aigateway_common.settings import Document, Problem, suggestion
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_BOOLEANS: Final = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
+
+
+def boolean(value: object) -> object:
+    """True and false in the words people use; anything else is left for pydantic to refuse."""
+    return _BOOLEANS.get(str(value).lower(), value)
+
+
+Boolean = Annotated[bool, BeforeValidator(boolean)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSection(_Section):
+    """`server:` Where the gateway listens and keeps its data."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    grpc_host: str | None = None
+    grpc_port: Port = 50051
+    metrics_port: Port | None = None
+    data_dir: str | None = None
+    log_level: str = "info"
+    reflection: Boolean = False
+    batch_scheduling: Boolean = True
+    drain_seconds: Seconds = 30.0
+    max_connection_age: Seconds = 3600.0
+
+
+class ProviderSection(_Section):
+    """`providers.NAME:` One provider."""
+
+    enabled: Boolean = True
+    kind: str | None = None
+    base_url: str | None = None
+    api_key: str | None = None
+    api_key_file: str | None = None
+    connect_timeout: Seconds = 10.0
+    read_timeout: Seconds = 600.0
+    max_connections: Annotated[int, Field(gt=0)] = 1000
+    headers: dict[str, str] = {}
+    default_max_tokens: dict[str, Annotated[int, Field(gt=0)]] = {}
+    model_options: dict[str, dict[str, Any]] = {}
+    pace: Annotated[float, Field(ge=0)] = 0.0
+
+
+class PriceSection(_Section):
+    """`prices.PROVIDER/MODEL:` US dollars per million tokens."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+    cache_read: Annotated[float, Field(ge=0)] | None = None
+    cache_write: Annotated[float, Field(ge=0)] | None = None
+    cache_write_1h: Annotated[float, Field(ge=0)] | None = None
+    reasoning: Annotated[float, Field(ge=0)] | None = None
+
+
+class EdgeSection(_Section):
+    """`edge:` The HTTP side."""
+
+    max_body_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
+    heartbeat_seconds: Seconds = 15.0
+    request_timeout: Seconds = 600.0
+    cors_origins: list[str] = []
+
+
+class UsageSection(_Section):
+    """`usage:` The ledger."""
+
+    enabled: Boolean = True
+    database_url: str | None = None
+    outbox_max_bytes: Annotated[int, Field(gt=0)] = 1024 * 1024 * 1024
+    outbox_fsync: Boolean = False
+
+
+class TelemetrySection(_Section):
+    """`telemetry:` OpenTelemetry."""
+
+    otlp_endpoint: str | None = None
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class TargetsSection(_Section):
+    """`targets:` Where the services are that other processes hold (`aigateway serve`)."""
+
+    router: str | None = None
+    usage: str | None = None
+    providers: dict[str, str] = {}
+
+
+class Config(_Section):
+    """The whole file."""
+
+    server: ServerSection = ServerSection()
+    keys: list[str] = []
+    providers: dict[str, ProviderSection] = {}
+    aliases: dict[str, str] = {}
+    groq_models: list[str] = []
+    prices: dict[str, PriceSection] = {}
+    edge: EdgeSection = EdgeSection()
+    usage: UsageSection = UsageSection()
+    telemetry: TelemetrySection = TelemetrySection()
+    targets: TargetsSection = TargetsSection()
+
+
+def parse(document: Document) -> tuple[Config, list[Problem]]:
+    """The configuration in `document`, and everything that is wrong with it; defaults stand in for what is wrong."""
+    try:
+        return Config.model_validate(document.data), document.problems
+    except ValidationError as error:
+        problems = [_problem(document, detail["loc"], detail["type"], detail["msg"]) for detail in error.errors()]
+        return Config(), [*document.problems, *problems]
+
+
+def _problem(document: Document, location: Sequence[str | int], kind: str, message: str) -> Problem:
+    path = tuple(location)
+    name = ".".join(str(part) for part in path)
+    if kind == "extra_forbidden":
+        known = _known(path[:-1])
+        return Problem(document.where(path), f"`{name}` is not a setting{suggestion(str(path[-1]), known)}")
+    if kind == "missing":
+        return Problem(document.where(path), f"`{name}` is missing")
+    return Problem(document.where(path), f"`{name}`: {message[0].lower()}{message[1:]}")
+
+
+def _known(path: Sequence[str | int]) -> list[str]:
+    """The settings that may stand at `path`."""
+    section: type[BaseModel] = Config
+    for part in path:
+        of = section.model_fields.get(str(part))
+        annotation = of.annotation if of else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            section = annotation
+        elif annotation is not None:  # a mapping of names to sections
+            inner = getattr(annotation, "__args__", (None, None))[-1]
+            if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+                return []
+            section = inner
+    return list(section.model_fields)

@@ -1,0 +1,101 @@
+"""The environment variables that the gateway honours, by the names users already have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from aigateway_common.settings import Problem, suggestion
+from aigateway_providers.registry import PROVIDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OWN: Final = {
+    "AIGATEWAY_CONFIG": "path of the configuration file",
+    "AIGATEWAY_DATA_DIR": "folder of the ledger and the outbox",
+    "AIGATEWAY_GRPC_HOST": "address of the gRPC ports",
+    "AIGATEWAY_GRPC_PORT": "port of the router (or of the service that `serve` runs)",
+    "AIGATEWAY_METRICS_PORT": "port of the Prometheus metrics",
+    "AIGATEWAY_SANDBOX": "1 enables the sandbox beside other providers",
+    "AIGATEWAY_ROUTER_TARGET": "where the router is, for an edge alone",
+    "AIGATEWAY_USAGE_TARGET": "where the usage service is, for a router alone",
+    "AIGATEWAY_PROVIDER_TARGETS": "where the adapters are: name=host:port, separated by commas",
+}
+"""Variables of our own; any other `AIGATEWAY_…` is a mistake. Tests may set AIGATEWAY_FIXTURES."""
+
+KNOWN: Final = {
+    "HOST": "address of the HTTP port",
+    "PORT": "HTTP port",
+    "LOG_LEVEL": "debug, info, warning or error",
+    "GATEWAY_API_KEY": "keys that callers must send, separated by commas",
+    "DATABASE_URL": "the ledger's database",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "where traces go (OTLP gRPC)",
+    "OTEL_TRACES_SAMPLER_ARG": "share of calls that are traced, 0 to 1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What the environment says, and what is wrong with it."""
+
+    values: Mapping[str, str]
+    problems: list[Problem] = field(default_factory=list)
+
+    def text(self, *names: str) -> str | None:
+        """The first of `names` that is set and not empty; `NAME_FILE` names a file that holds the value."""
+        for name in names:
+            if value := self.values.get(name, "").strip():
+                return value
+            if path := self.values.get(f"{name}_FILE", "").strip():
+                return self._file(f"{name}_FILE", path)
+        return None
+
+    def name_of(self, *names: str) -> str | None:
+        """Which of `names` `text` would take."""
+        return next((name for name in names if self.text(name)), None)
+
+    def number(self, name: str) -> float | None:
+        """The number in `name`."""
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            return float(value)
+        except ValueError:
+            self.problems.append(Problem(name, f"must be a number, not `{value}`"))
+            return None
+
+    def integer(self, name: str) -> int | None:
+        """The whole number in `name`."""
+        number = self.number(name)
+        return None if number is None else int(number)
+
+    def _file(self, name: str, path: str) -> str | None:
+        try:
+            return Path(path).read_text(encoding="utf-8").strip() or None
+        except OSError as error:
+            self.problems.append(Problem(name, f"`{path}` cannot be read: {error.strerror}"))
+            return None
+
+
+def read(values: Mapping[str, str]) -> Environment:
+    """The environment `values`, checked for misspelt variables of ours."""
+    problems = [
+        Problem(name, f"is not a setting{suggestion(name, OWN)}")
+        for name in values
+        if name.startswith("AIGATEWAY_") and name not in OWN and name != "AIGATEWAY_FIXTURES"
+    ]
+    return Environment(values, problems)
+
+
+def described() -> dict[str, str]:
+    """Every variable and what it is for."""
+    variables = dict(KNOWN) | OWN
+    for row in PROVIDERS.values():
+        for name in row.key_env:
+            variables[name] = f"key of {row.title}; enables it"
+        for name in row.url_env:
+            variables[name] = f"address of {row.title}" + ("" if row.key_env else "; enables it")
+    return variables

@@ -1,0 +1,98 @@
+"""`aigateway up` and `aigateway serve`: from a command line to running services and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from aigateway_common import logs, serving
+from aigateway_providers.registry import PROVIDERS
+
+from aigateway_launcher import banner, topology
+from aigateway_launcher.plan import Overrides, Plan, make
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aigateway_launcher.topology import Addresses
+
+
+def up(overrides: Overrides, *, split: bool, ready_fd: int | None, lifeline_fd: int | None) -> None:
+    """Run the whole gateway until a signal ends it."""
+    plan = _prepared(overrides)
+
+    def ready(addresses: Addresses) -> None:
+        _tell(ready_fd, addresses)
+        banner.show(plan, addresses, split=split)
+
+    async def run(stop: asyncio.Event) -> None:
+        if split:
+            from aigateway_launcher.supervisor import Supervisor  # noqa: PLC0415 - not needed embedded
+
+            await Supervisor(plan, os.environ).run(ready, stop)
+        else:
+            process = topology.Process(plan, topology.everything(plan))
+            await topology.run(process, ready, stop, plan.drain_seconds)
+
+    _until_stopped(run, lifeline_fd)
+
+
+def serve(services: str, overrides: Overrides, *, ready_fd: int | None, lifeline_fd: int | None) -> None:
+    """Run some services in this process until a signal ends it."""
+    plan = _prepared(overrides)
+    group = topology.parse_group(services, plan)
+    log = logs.get("launcher")
+
+    def ready(addresses: Addresses) -> None:
+        _tell(ready_fd, addresses)
+        log.info("ready", services=list(group.names), http=addresses.http, grpc=addresses.grpc)
+
+    async def run(stop: asyncio.Event) -> None:
+        await topology.run(topology.Process(plan, group), ready, stop, plan.drain_seconds)
+
+    _until_stopped(run, lifeline_fd)
+
+
+def ollama_found() -> bool:
+    """Whether something listens at Ollama's default address."""
+    url = urlsplit(PROVIDERS["ollama"].base_url)
+    try:
+        with socket.create_connection((url.hostname, url.port or 11434), timeout=0.3):
+            return True
+    except OSError:
+        return False
+
+
+def _prepared(overrides: Overrides) -> Plan:
+    plan = make(overrides, os.environ, ollama_found=ollama_found)
+    logs.configure(plan.log_level, json=not sys.stderr.isatty())
+    if plan.batch_scheduling:
+        serving.set_batch_scheduling()
+    serving.install_uvloop()
+    return plan
+
+
+def _until_stopped(run: Callable[[asyncio.Event], Awaitable[None]], lifeline_fd: int | None) -> None:
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        if lifeline_fd is not None:
+            loop.add_reader(lifeline_fd, stop.set)
+        await run(stop)
+
+    asyncio.run(main())
+
+
+def _tell(descriptor: int | None, addresses: Addresses) -> None:
+    if descriptor is not None:
+        with os.fdopen(descriptor, "w") as pipe:
+            pipe.write(json.dumps(asdict(addresses)))

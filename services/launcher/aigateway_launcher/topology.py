@@ -1,0 +1,279 @@
+"""Which services a process holds, and how their parts find each other.
+
+What shares a process is joined by in-process channels; the rest by gRPC. The router always listens on gRPC as well, for
+internal callers. No service knows which of these it got.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from aigateway_common.health import Health
+from aigateway_common.inprocess import InProcessChannel, InProcessServer
+from aigateway_common.serving import grpc_channel, grpc_server
+from aigateway_common.settings import ConfigurationError, Problem, suggestion
+from aigateway_common.telemetry import Telemetry
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aigateway_common.component import Component
+    from aigateway_common.metrics import MetricsServer
+    from aigateway_common.serving import GrpcServer
+    from grpc import aio
+
+    from aigateway_launcher.http_server import HttpServer
+    from aigateway_launcher.plan import Plan
+
+SERVICES: Final = ("edge", "router", "usage")
+PROVIDER: Final = "provider:"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The services that one process holds."""
+
+    edge: bool = False
+    router: bool = False
+    usage: bool = False
+    providers: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The services as `serve` takes them."""
+        own = [name for name in SERVICES if getattr(self, name)]
+        return (*own, *(PROVIDER + name for name in self.providers))
+
+
+def everything(plan: Plan) -> Group:
+    """All services in one process."""
+    return Group(edge=True, router=True, usage=plan.usage_enabled, providers=tuple(plan.providers))
+
+
+def parse_group(text: str, plan: Plan) -> Group:
+    """The group named by `SERVICE[,SERVICE…]`.
+
+    Raises:
+        ConfigurationError: A name is no service, or a provider that is not enabled.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    known = [*SERVICES, *(PROVIDER + name for name in plan.providers)]
+    problems = []
+    for name in names:
+        if name in known:
+            continue
+        provider = name.removeprefix(PROVIDER)
+        if name.startswith(PROVIDER) and provider in plan.disabled:
+            problems.append(Problem("serve", f"`{name}` is not enabled: {plan.disabled[provider]}"))
+        else:
+            problems.append(Problem("serve", f"`{name}` is not a service{suggestion(name, known)}; there are {known}"))
+    if problems or not names:
+        raise ConfigurationError(problems or [Problem("serve", f"name a service: {', '.join(known)}")])
+    providers = tuple(name.removeprefix(PROVIDER) for name in names if name.startswith(PROVIDER))
+    return Group("edge" in names, "router" in names, "usage" in names, providers)
+
+
+@dataclass(slots=True)
+class Addresses:
+    """Where a process listens, once it does."""
+
+    http: str | None = None
+    grpc: dict[str, str] = field(default_factory=dict)
+    """By service name."""
+    metrics: str | None = None
+
+
+class Process:
+    """One process's services, from start to drain."""
+
+    def __init__(self, plan: Plan, group: Group) -> None:
+        self._plan = plan
+        self._group = group
+        self.addresses = Addresses()
+        self._http: HttpServer | None = None
+        self._grpc: list[GrpcServer] = []
+        self._local: list[tuple[InProcessServer, Health, Component]] = []
+        """In-process servers with their health and component, in starting order."""
+        self._channels: list[aio.Channel] = []
+        self._telemetry: list[Telemetry] = []
+        self._metrics: MetricsServer | None = None
+
+    async def start(self) -> None:
+        """Start every service, those that others need first."""
+        plan, group = self._plan, self._group
+        try:
+            if plan.metrics_port is not None:
+                self._metrics = self._serve_metrics(plan.metrics_port)
+            usage = await self._usage_channel()
+            providers = await self._provider_channels()
+            router = await self._router_channel(providers, usage)
+            if group.edge:
+                await self._start_edge(router)
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    async def stop(self, grace: float) -> None:
+        """Drain: HTTP first, then gRPC, then what they used. `grace` bounds the whole, in seconds."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+
+        def left() -> float:
+            return max(0.1, end - loop.time())
+
+        if self._http is not None:
+            await self._http.drain(left())
+        for server in reversed(self._grpc):
+            await server.drain(left())
+        for local, health, component in reversed(self._local):
+            health.drain()
+            await local.stop(left())
+            await component.stop(left())
+        for channel in self._channels:
+            await channel.close()
+        for telemetry in self._telemetry:
+            await telemetry.shutdown()
+        if self._metrics is not None:
+            self._metrics.stop()
+
+    async def open_ledger(self) -> aio.Channel:
+        """The ledger alone, joined in process; for commands that read it."""
+        server = import_module("aigateway_usage.server")
+        return await self._join(server.UsageComponent(self._plan.usage))
+
+    # Services.
+
+    async def _usage_channel(self) -> aio.Channel | None:
+        plan, group = self._plan, self._group
+        if group.usage:
+            server = import_module("aigateway_usage.server")
+            component = server.UsageComponent(plan.usage, telemetry=self._traced("usage"))
+            if group.router:
+                return await self._join(component)
+            await self._listen("usage", component)
+            return None
+        if group.router and plan.targets.usage:
+            return self._dial(plan.targets.usage)
+        return None
+
+    async def _provider_channels(self) -> dict[str, aio.Channel]:
+        plan, group = self._plan, self._group
+        channels: dict[str, aio.Channel] = {}
+        if group.router:
+            channels |= {name: self._dial(target) for name, target in plan.targets.providers.items()}
+        for name in group.providers:
+            create = import_module("aigateway_providers.registry").create_adapter
+            server = import_module("aigateway_providers.server")
+            component = server.ProviderComponent(
+                create(plan.providers[name]), name=name, telemetry=self._traced(f"provider-{name}")
+            )
+            if group.router:
+                channels[name] = await self._join(component)
+            else:
+                await self._listen(PROVIDER + name, component)
+        return channels
+
+    async def _router_channel(self, providers: dict[str, aio.Channel], usage: aio.Channel | None) -> aio.Channel | None:
+        plan, group = self._plan, self._group
+        if not group.router:
+            if group.edge and not plan.targets.router:
+                text = "an edge without a router needs its address: set AIGATEWAY_ROUTER_TARGET or `targets.router`"
+                raise ConfigurationError([Problem("serve", text)])
+            return self._dial(plan.targets.router) if group.edge and plan.targets.router else None
+        if not providers:
+            text = "a router needs adapters: name them beside it, or set AIGATEWAY_PROVIDER_TARGETS"
+            raise ConfigurationError([Problem("serve", text)])
+        server = import_module("aigateway_router.server")
+        component = server.RouterComponent(
+            plan.router, providers=providers, usage=usage, telemetry=self._traced("router")
+        )
+        channel = await self._join(component) if group.edge else None
+        await self._listen("router", component, owned=not group.edge)
+        return channel
+
+    async def _start_edge(self, router: aio.Channel | None) -> None:
+        if router is None:
+            raise AssertionError("an edge always has a router by now")
+        app = import_module("aigateway_edge.app")
+        server = import_module("aigateway_launcher.http_server")
+        plan = self._plan
+        asgi = app.create_app(plan.edge, gateway=router, telemetry=self._traced("edge"))
+        self._http = server.HttpServer(asgi, plan.host, plan.port)
+        await self._http.start()
+        self.addresses.http = f"{plan.host}:{self._http.port}"
+
+    # Joining.
+
+    async def _join(self, component: Component) -> aio.Channel:
+        """Start `component` on a server inside this process; the channel to it."""
+        local = InProcessServer()
+        health = Health(component.service_names)
+        component.register(local)
+        add_HealthServicer_to_server(health, local)
+        self._local.append((local, health, component))
+        await component.start()
+        await local.start()
+        health.serving()
+        return InProcessChannel(local)
+
+    async def _listen(self, name: str, component: Component, *, owned: bool = True) -> None:
+        """Serve `component` on a gRPC port; `owned` says that this server starts and stops it."""
+        plan = self._plan
+        port = plan.grpc_port + len(self._grpc) if plan.grpc_port else 0
+        address = f"{plan.grpc_host}:{port}"
+        try:
+            server = grpc_server(
+                [component],
+                address,
+                reflection=plan.reflection,
+                max_connection_age=plan.max_connection_age,
+                manage=owned,
+            )
+        except OSError as error:
+            hint = "choose another with --grpc-port"
+            raise ConfigurationError([Problem(address, f"{error.strerror}; {hint}")]) from error
+        self._grpc.append(server)
+        await server.start()
+        self.addresses.grpc[name] = f"{plan.grpc_host}:{server.port}"
+
+    def _dial(self, target: str) -> aio.Channel:
+        channel = grpc_channel(target)
+        self._channels.append(channel)
+        return channel
+
+    def _serve_metrics(self, port: int) -> MetricsServer:
+        try:
+            server: MetricsServer = import_module("aigateway_common.metrics").serve(self._plan.grpc_host, port)
+        except OSError as error:
+            raise ConfigurationError([Problem("--metrics-port", str(error.strerror))]) from error
+        self.addresses.metrics = f"{self._plan.grpc_host}:{server.port}"
+        return server
+
+    def _traced(self, service: str) -> Telemetry:
+        plan = self._plan
+        if not plan.otlp_endpoint or plan.sample_ratio == 0:
+            return Telemetry.off()
+        telemetry = Telemetry(service, endpoint=plan.otlp_endpoint, ratio=plan.sample_ratio)
+        self._telemetry.append(telemetry)
+        return telemetry
+
+
+async def run(process: Process, ready: Callable[[Addresses], None], stop: asyncio.Event, grace: float) -> None:
+    """Start `process`, call `ready(addresses)`, wait for `stop`, drain."""
+    await process.start()
+    ready(process.addresses)
+    with contextlib.suppress(asyncio.CancelledError):
+        await stop.wait()
+    await process.stop(grace)
+
+
+def parts(group: Group) -> list[Group]:
+    """One group per service: how `up --split` divides the work. Order: what others need comes first."""
+    usage = [Group(usage=True)] if group.usage else []
+    providers = [Group(providers=(name,)) for name in group.providers]
+    return [*usage, *providers, Group(router=True), Group(edge=True)]
