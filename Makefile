@@ -6,7 +6,7 @@ PROTOS := $(wildcard protos/aigateway/v1/*.proto)
 SERVICES := $(wildcard protos/aigateway/v1/*_service.proto)
 STUBS := protos/gen/python
 
-.PHONY: help install run test check lint types protos protos-check lock lock-check breaking bench clean
+.PHONY: help install run test check lint types protos protos-check lock lock-check docs docs-check breaking bench clean format
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ run: $(VENV)/.runtime ## start the gateway on 127.0.0.1:8080
 test: install ## run the whole test suite
 	$(BIN)/pytest
 
-check: install lock-check protos-check lint types test ## everything that CI runs
+check: install lock-check protos-check docs-check lint types test ## everything that CI runs
 
 lint: install ## style, import rules, proto rules
 	$(BIN)/ruff check .
@@ -63,6 +63,12 @@ protos-check: install ## fail when the stubs are not what the protos say
 	@$(call stubs,build/stubs)
 	@diff -r -x __pycache__ -x __init__.py -x py.typed build/stubs $(STUBS) \
 	  || { echo "stubs are out of date: run 'make protos'"; exit 1; }
+
+docs: install ## write the facts that documents list from the code
+	$(BIN)/python docs/facts.py
+
+docs-check: install ## fail when documents and code differ
+	@$(BIN)/python docs/facts.py --check
 
 BASE ?= main
 breaking: install ## fail when the protos break callers of branch BASE
