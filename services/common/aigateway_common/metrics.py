@@ -78,6 +78,13 @@ _OVERHEAD = _histogram(
 _TOKENS = _counter("aigateway_tokens", "Tokens, by disjoint class.", "provider", "token_class")
 _UNPRICED = _counter("aigateway_unpriced_attempts", "Attempts recorded without a known price.", "provider")
 _UPSTREAM_ERRORS = _counter("aigateway_upstream_errors", "Failures of providers, by reason.", "provider", "reason")
+_PHASES = _histogram(
+    "aigateway_upstream_phase_seconds",
+    "How long a provider says a part of its work took: load, prompt or output.",
+    _CALL_SECONDS,
+    "provider",
+    "phase",
+)
 _STREAMS = _gauge("aigateway_streams_in_flight", "Streams being answered.", "service")
 _OUTBOX_EVENTS = Gauge("aigateway_outbox_events", "Usage events not yet delivered.", registry=REGISTRY)
 _OUTBOX_BYTES = Gauge("aigateway_outbox_bytes", "Size of the usage events not yet delivered.", registry=REGISTRY)
@@ -113,6 +120,11 @@ def attempt_unpriced(provider: str) -> None:
 def upstream_error(provider: str, reason: str) -> None:
     """Count a provider's failure, by the name of its reason."""
     _UPSTREAM_ERRORS.child(provider, reason if reason in REASONS else OTHER).inc()
+
+
+def upstream_phase(provider: str, phase: str, seconds: float) -> None:
+    """Note how long a provider says one phase took: `load` (of the model), `prompt` or `output`."""
+    _PHASES.child(provider, phase).observe(seconds)
 
 
 def stream_opened(service: str) -> None:

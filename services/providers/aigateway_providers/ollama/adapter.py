@@ -1,0 +1,148 @@
+"""Ollama behind the neutral contract: its native API (`/api/chat`, `/api/embed`, `/api/tags`), local or in its cloud.
+
+Native, because Ollama's OpenAI-compatible face ignores the context window, `keep_alive` and `think`. One upstream
+request per call; the translation is in the pure modules beside this one. It pulls no models.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from aigateway.v1 import chat_pb2, model_pb2
+from aigateway_common import logs, metrics
+from aigateway_common.errors import GatewayError
+from aigateway_common.sse import NDJSONReader
+
+from aigateway_providers import upstream_errors
+from aigateway_providers.ollama import response as answers
+from aigateway_providers.ollama.errors import from_body
+from aigateway_providers.ollama.request import ChatRequest, chat_request, embed_request
+from aigateway_providers.ollama.stream import ChatStream
+from aigateway_providers.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from aigateway.v1 import embedding_pb2
+
+    from aigateway_providers.adapter import CallContext
+    from aigateway_providers.ollama import wire
+    from aigateway_providers.settings import ProviderSettings
+
+_log = logs.get("aigateway.provider.ollama")
+_PHASES: Final = (("load", "load_duration"), ("prompt", "prompt_eval_duration"), ("output", "eval_duration"))
+
+
+def create(settings: ProviderSettings) -> OllamaAdapter:
+    """The adapter for `settings`, whose address is the host; `/api` or `/v1` at its end is taken off."""
+    base_url = settings.base_url.rstrip("/")
+    for tail in ("/api", "/v1"):
+        base_url = base_url.removesuffix(tail)
+    return OllamaAdapter(replace(settings, base_url=base_url))
+
+
+class OllamaAdapter:
+    """One Ollama server."""
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        self._settings = settings
+        self._name = settings.name
+        headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+        self._upstream = Upstream(settings, headers)
+
+    @property
+    def capabilities(self) -> model_pb2.Capabilities:
+        """What the adapter can do."""
+        return model_pb2.Capabilities(
+            provider=self._name,
+            dialect=answers.DIALECT,
+            chat=True,
+            embed=True,
+            list_models=True,
+            tools=True,
+            images=True,
+            structured_output=True,
+            reasoning=True,
+        )
+
+    async def chat(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.ChatCompletion:
+        """The whole answer."""
+        request = chat_request(call, self._settings, stream=False)
+        body = await self._fetch("POST", "/api/chat", context, request.body, call.model)
+        answer = answers.read_answer(self._name, body)
+        completion = answers.completion(self._name, answer, body, request.notes, hide_thinking=request.hide_thinking)
+        if self._finished(call.model, request, answer):
+            completion.translation.append(
+                chat_pb2.TranslationNote(
+                    field="messages",
+                    action=chat_pb2.TRANSLATION_ACTION_CLAMPED,
+                    detail=f"the prompt fills the context window of {request.num_ctx} tokens; Ollama cuts what is over",
+                )
+            )
+        return completion
+
+    async def stream_chat(
+        self, call: chat_pb2.ChatCall, context: CallContext
+    ) -> AsyncGenerator[list[chat_pb2.ChatEvent], None]:
+        """The answer in events; closing the generator closes the connection, which stops the model."""
+        request = chat_request(call, self._settings, stream=True)
+        async with await self._upstream.send("POST", "/api/chat", context=context, body=request.body) as response:
+            if response.status != 200:
+                raise from_body(self._name, response.status, response.headers, await response.read(), call.model)
+            reader = NDJSONReader()
+            stream = ChatStream(self._name, request.notes, hide_thinking=request.hide_thinking)
+            waiting_since = time.perf_counter_ns()
+            async for chunk in response.chunks():
+                if waiting_since:
+                    context.upstream_ns += time.perf_counter_ns() - waiting_since
+                    waiting_since = 0
+                if events := stream.feed(reader.feed(chunk)):
+                    yield events
+            if events := self._tail(stream, reader.close()):
+                yield events
+            if stream.last is None:
+                raise upstream_errors.cut_short(self._name)
+            self._finished(call.model, request, stream.last)
+
+    async def embed(self, call: embedding_pb2.EmbedCall, context: CallContext) -> embedding_pb2.Embeddings:
+        """The vectors, in the order of the inputs."""
+        request, notes = embed_request(call, self._settings)
+        body = await self._fetch("POST", "/api/embed", context, request, call.model)
+        return answers.embeddings(self._name, body, len(call.inputs), notes)
+
+    async def list_models(self, context: CallContext) -> list[model_pb2.Model]:
+        """The models that the server has."""
+        return answers.models(self._name, await self._fetch("GET", "/api/tags", context))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._upstream.aclose()
+
+    async def _fetch(
+        self, method: str, path: str, context: CallContext, body: bytes | None = None, model: str = ""
+    ) -> bytes:
+        status, headers, content = await self._upstream.fetch(method, path, context=context, body=body)
+        if status != 200:
+            raise from_body(self._name, status, headers, content, model)
+        return content
+
+    def _tail(self, stream: ChatStream, lines: list[bytes]) -> list[chat_pb2.ChatEvent]:
+        """The events of a last line without its newline; one that is cut off is no line."""
+        try:
+            return stream.feed(lines)
+        except GatewayError as error:
+            if error.reason.name == "UPSTREAM_INVALID":
+                raise upstream_errors.cut_short(self._name) from error
+            raise
+
+    def _finished(self, model: str, request: ChatRequest, answer: wire.Answer) -> bool:
+        """Count what Ollama measured. True when the prompt fills the window asked for, so that it was likely cut."""
+        for phase, field in _PHASES:
+            if duration := getattr(answer, field):
+                metrics.upstream_phase(self._name, phase, duration / 1e9)
+        full = request.num_ctx is not None and (answer.prompt_eval_count or 0) >= request.num_ctx
+        if full:
+            _log.warning("prompt fills the context window", model=model, num_ctx=request.num_ctx)
+        return full
