@@ -8,7 +8,6 @@ switches per statement; here a whole transaction costs two. Callers pass functio
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -21,6 +20,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from aigateway_usage import migrate
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable
 
 READERS: Final = 2

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from aigateway_usage.tables import metadata
 from alembic import context
 
-context.configure(
-    connection=context.config.attributes["connection"], target_metadata=metadata, transactional_ddl=True
-)
+from aigateway_usage.tables import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, transactional_ddl=True)
 context.run_migrations()

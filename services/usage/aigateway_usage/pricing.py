@@ -1,0 +1,129 @@
+"""What an attempt cost: by the operator's word, else nothing for local models, else the published price, else unknown.
+
+An unknown cost is NULL, counted and logged once per model, never 0. Runs on the ledger's writing thread alone.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from aigateway_common import logs, metrics
+
+from aigateway_usage import catalog
+from aigateway_usage.rates import Price, Rates, cost
+from aigateway_usage.tables import TOKEN_CLASSES
+
+if TYPE_CHECKING:
+    from aigateway_usage.catalog import Listed
+    from aigateway_usage.rows import Row
+    from aigateway_usage.settings import PriceOverride, UsageSettings
+
+MAX_MODELS: Final = 4096
+"""Models whose prices are kept at hand; names come from callers, so there may be any number."""
+
+FREE: Final = "free"
+OVERRIDE: Final = "override"
+_log = logs.get("usage")
+_K = TypeVar("_K", bound="tuple[str, ...]")
+_V = TypeVar("_V")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    source: str
+    rates: Rates | None = None
+    listed: Listed | None = None
+
+
+_UNKNOWN: Final = _Found("")
+_FREE: Final = _Found(FREE)
+
+
+class Pricer:
+    """Prices rows."""
+
+    def __init__(self, settings: UsageSettings) -> None:
+        self._free = settings.free_providers
+        self._overrides = {name.lower(): _override(price) for name, price in settings.price_overrides.items()}
+        self._found: OrderedDict[tuple[str, str, str], _Found] = OrderedDict()
+        self._told: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def price(self, row: Row) -> None:
+        """Set the row's `cost_usd` and `price_source`; both None when the cost is unknown."""
+        found = self._find(row["provider"], row["answered_model"] or "", row["sent_model"] or "")
+        amount = _amount(found, row)
+        row["cost_usd"] = None if amount is None else float(amount)
+        row["price_source"] = None if amount is None else found.source
+        if amount is None and (row["status"] == "ok" or any(row[name] is not None for name in TOKEN_CLASSES)):
+            self._tell(row, found)
+
+    def _find(self, provider: str, answered: str, sent: str) -> _Found:
+        key = (provider, answered, sent)
+        found = self._found.get(key)
+        if found is None:
+            found = self._look_up(provider, answered, sent)
+            _keep(self._found, key, found)
+        return found
+
+    def _look_up(self, provider: str, answered: str, sent: str) -> _Found:
+        names = [name for name in (answered, sent) if name]
+        for name in names:
+            if rates := self._overridden(f"{provider}/{name}".lower()):
+                return _Found(OVERRIDE, rates=rates)
+        if provider in self._free:
+            return _FREE
+        for name in names:
+            if listed := catalog.find(provider, name):
+                return _Found(f"genai-prices {version('genai-prices')}", listed=listed)
+        return _UNKNOWN
+
+    def _overridden(self, name: str) -> Rates | None:
+        if rates := self._overrides.get(name):
+            return rates
+        return next((rates for pattern, rates in self._overrides.items() if fnmatchcase(name, pattern)), None)
+
+    def _tell(self, row: Row, found: _Found) -> None:
+        metrics.attempt_unpriced(row["provider"])
+        key = (row["provider"], row["answered_model"] or row["sent_model"] or "")
+        if key not in self._told:
+            what = "no tokens were reported" if found.source else "no price is known; set one under `prices`"
+            _log.warning("cost unknown", provider=key[0], model=key[1], why=what)
+            _keep(self._told, key, None)
+
+
+def _keep(cache: OrderedDict[_K, _V], key: _K, value: _V) -> None:
+    cache[key] = value
+    if len(cache) > MAX_MODELS:
+        cache.popitem(last=False)
+
+
+def _amount(found: _Found, row: Row) -> Decimal | None:
+    if found is _FREE:
+        return Decimal(0)
+    rates = found.rates
+    if found.listed:
+        rates = found.listed.rates(datetime.fromtimestamp(row["started_at_us"] / 1e6, UTC))
+    if rates is None:
+        return None
+    return cost(rates, row, has_output=row["operation"] != "embed")
+
+
+def _override(price: PriceOverride) -> Rates:
+    return Rates(
+        input=_usd(price.input),
+        output=_usd(price.output),
+        cache_read=_usd(price.cache_read),
+        cache_write=_usd(price.cache_write),
+        cache_write_1h=_usd(price.cache_write_1h),
+        reasoning=_usd(price.reasoning),
+    )
+
+
+def _usd(value: float | None) -> Price | None:
+    return None if value is None else Price(Decimal(str(value)))

@@ -1,0 +1,151 @@
+"""The usage service: checks requests, hands them to the ledger or the queries, and maps errors to gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from aigateway.v1 import usage_service_pb2, usage_service_pb2_grpc
+from aigateway_common import attributes, logs
+from aigateway_common.errors import GatewayError, abort, invalid
+from aigateway_common.telemetry import SpanKind, Telemetry
+from typing_extensions import override
+
+from aigateway_usage import paging, queries
+from aigateway_usage.database import Database
+from aigateway_usage.ledger import Ledger
+from aigateway_usage.pricing import Pricer
+from aigateway_usage.rows import to_row
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from grpc import aio
+
+    from aigateway_usage.rows import Row
+    from aigateway_usage.settings import UsageSettings
+
+MAX_ATTEMPTS: Final = 10_000
+"""Attempts of one RecordAttempts."""
+MAX_PAGE: Final = 1000
+DEFAULT_PAGE: Final = 100
+
+_SLICE: Final = 250
+"""Attempts checked before other calls get their turn; about five milliseconds."""
+_SERVICE: Final = usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"].full_name
+_log = logs.get("usage")
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+class UsageComponent:
+    """The usage service with its database."""
+
+    service_names: tuple[str, ...] = (_SERVICE,)
+
+    def __init__(self, settings: UsageSettings, *, telemetry: Telemetry | None = None) -> None:
+        self._database = Database(settings.database_url, busy_timeout=settings.busy_timeout)
+        self._ledger = Ledger(self._database, Pricer(settings), max_queued=settings.max_queued_attempts)
+        self._servicer = _Servicer(self._database, self._ledger, telemetry or Telemetry.off())
+
+    def register(self, server: aio.Server) -> None:
+        """Add the servicer to `server`, before the server starts."""
+        usage_service_pb2_grpc.add_UsageServiceServicer_to_server(self._servicer, server)
+
+    async def start(self) -> None:
+        """Open the database; create or upgrade its schema."""
+        await self._database.open()
+
+    async def stop(self, grace: float) -> None:
+        """Write what waits, for at most `grace` seconds, and close."""
+        try:
+            async with asyncio.timeout(grace):
+                await self._ledger.flush()
+        except TimeoutError:
+            _log.warning("attempts were still waiting at the end; their senders were not answered and send them again")
+        await self._database.close()
+
+
+class _Servicer(usage_service_pb2_grpc.UsageServiceServicer):
+    def __init__(self, database: Database, ledger: Ledger, telemetry: Telemetry) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._telemetry = telemetry
+
+    @override
+    async def RecordAttempts(
+        self, request: usage_service_pb2.RecordAttemptsRequest, context: aio.ServicerContext[Any, Any]
+    ) -> usage_service_pb2.RecordAttemptsResponse:
+        return await self._answer("RecordAttempts", self._record, request, context)
+
+    @override
+    async def ListAttempts(
+        self, request: usage_service_pb2.ListAttemptsRequest, context: aio.ServicerContext[Any, Any]
+    ) -> usage_service_pb2.ListAttemptsResponse:
+        return await self._answer("ListAttempts", self._list, request, context)
+
+    @override
+    async def SummarizeAttempts(
+        self, request: usage_service_pb2.SummarizeAttemptsRequest, context: aio.ServicerContext[Any, Any]
+    ) -> usage_service_pb2.SummarizeAttemptsResponse:
+        return await self._answer("SummarizeAttempts", self._summarize, request, context)
+
+    async def _answer(
+        self,
+        method: str,
+        work: Callable[[_Request], Awaitable[_Response]],
+        request: _Request,
+        context: aio.ServicerContext[Any, Any],
+    ) -> _Response:
+        """Run `work` in a span of its own, its errors as gRPC statuses."""
+        span = self._telemetry.span(
+            f"{_SERVICE}/{method}", kind=SpanKind.SERVER, parent=tuple(context.invocation_metadata() or ())
+        )
+        span.set(attributes.RPC_SYSTEM, "grpc")
+        span.set(attributes.RPC_METHOD, f"{_SERVICE}/{method}")
+        failure: BaseException | None = None
+        try:
+            return await work(request)
+        except GatewayError as error:
+            failure = error
+            await abort(context, error)
+        except asyncio.CancelledError as error:
+            failure = error
+            raise
+        except Exception as error:  # noqa: BLE001 -- the caller gets a status, the log the reason
+            failure = error
+            _log.error("a call failed", method=method, exc_info=error)
+            await abort(context, GatewayError("INTERNAL", "internal error; the logs have it"))
+        finally:
+            span.end(failure)
+
+    async def _record(
+        self, request: usage_service_pb2.RecordAttemptsRequest
+    ) -> usage_service_pb2.RecordAttemptsResponse:
+        if len(request.attempts) > MAX_ATTEMPTS:
+            raise invalid("attempts", f"`attempts` holds more than {MAX_ATTEMPTS}")
+        rows: list[Row] = []
+        for index, attempt in enumerate(request.attempts):
+            if index and index % _SLICE == 0:
+                await asyncio.sleep(0)
+            rows.append(to_row(attempt, index))
+        recorded = await self._ledger.record(rows)
+        return usage_service_pb2.RecordAttemptsResponse(recorded=recorded.new, duplicates=recorded.duplicates)
+
+    async def _list(self, request: usage_service_pb2.ListAttemptsRequest) -> usage_service_pb2.ListAttemptsResponse:
+        if not 0 <= request.page_size <= MAX_PAGE:
+            raise invalid("page_size", f"`page_size` must be from 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}")
+        where = queries.conditions(request.filter)
+        after = paging.decode(request.page_token, request.filter)
+        size = request.page_size or DEFAULT_PAGE
+        found, last = await self._database.read(lambda connection: queries.page(connection, where, after, size))
+        token = paging.encode(last, request.filter) if last else ""
+        return usage_service_pb2.ListAttemptsResponse(attempts=found, next_page_token=token)
+
+    async def _summarize(
+        self, request: usage_service_pb2.SummarizeAttemptsRequest
+    ) -> usage_service_pb2.SummarizeAttemptsResponse:
+        where = queries.conditions(request.filter)
+        columns = queries.grouping(request.group_by)
+        rows = await self._database.read(lambda connection: queries.summary(connection, where, columns))
+        return usage_service_pb2.SummarizeAttemptsResponse(rows=rows)
