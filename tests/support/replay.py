@@ -106,6 +106,14 @@ class Upstream:
         self._thread.join(10)
         self._loop.close()
 
+    def reset(self, *answers: Answer, script: Callable[[Sent], Answer] | None = None) -> None:
+        """Forget what happened and answer anew."""
+        self.answers = deque(answers)
+        self.script = script
+        self.requests = []
+        self.arrived.clear()
+        self.hung_up.clear()
+
     async def wait_arrived(self, timeout: float = 10) -> None:
         assert await asyncio.to_thread(self.arrived.wait, timeout), "no request arrived upstream"
 
