@@ -1,0 +1,182 @@
+"""The adapter of every host that speaks OpenAI's protocol: joins the translators to one upstream client."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from aigateway.v1 import model_pb2
+from aigateway_common.errors import GatewayError
+from aigateway_common.sse import SSEReader
+
+from aigateway_providers import upstream_errors
+from aigateway_providers.openai_compat import embeddings, errors, models, request, response
+from aigateway_providers.openai_compat.messages import DIALECT
+from aigateway_providers.openai_compat.profiles import PROFILES
+from aigateway_providers.openai_compat.stream import StreamTranslator
+from aigateway_providers.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+
+    from aigateway.v1 import chat_pb2, embedding_pb2
+    from aigateway_common.sse import SSEvent
+
+    from aigateway_providers.adapter import Adapter, CallContext
+    from aigateway_providers.openai_compat.profiles import HostProfile
+    from aigateway_providers.settings import ProviderSettings
+    from aigateway_providers.upstream import UpstreamResponse
+
+_END_SECONDS: Final = 0.5
+"""How long a host may take to end a stream that it called complete; past it the connection is not used again."""
+
+
+def create(settings: ProviderSettings) -> Adapter:
+    """The adapter for `settings.kind`."""
+    return OpenAICompatAdapter(settings, PROFILES[settings.kind])
+
+
+class OpenAICompatAdapter:
+    """One OpenAI-compatible host."""
+
+    def __init__(self, settings: ProviderSettings, profile: HostProfile) -> None:
+        self._name = settings.name
+        self._profile = profile
+        headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+        self._upstream = Upstream(settings, headers)
+        self._chat_path = f"{profile.prefix}/chat/completions"
+
+    @property
+    def capabilities(self) -> model_pb2.Capabilities:
+        """What the adapter can do."""
+        return model_pb2.Capabilities(
+            provider=self._name,
+            dialect=DIALECT,
+            chat=True,
+            embed=self._profile.embeddings,
+            list_models=True,
+            tools=True,
+            images=True,
+            audio=self._profile.files,
+            files=self._profile.files,
+            structured_output=True,
+            reasoning=True,
+        )
+
+    async def chat(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.ChatCompletion:
+        """The whole answer."""
+        body, notes = request.to_body(call, self._profile, provider=self._name, stream=False)
+        answer = await self._fetch("POST", self._chat_path, context, body)
+        with self._understood():
+            return response.to_completion(answer, notes)
+
+    async def stream_chat(
+        self, call: chat_pb2.ChatCall, context: CallContext
+    ) -> AsyncGenerator[list[chat_pb2.ChatEvent], None]:
+        """The answer in events, one list for each read that brought some."""
+        body, notes = request.to_body(call, self._profile, provider=self._name, stream=True)
+        async with await self._upstream.send("POST", self._chat_path, context=context, body=body) as answer:
+            await self._expect_events(answer)
+            reader, translator = SSEReader(), StreamTranslator(self._name, notes)
+            chunks = answer.chunks()
+            async for chunk in chunks:
+                events, failure = self._translate(reader.feed(chunk), translator)
+                if events:
+                    yield events
+                if failure:
+                    raise failure
+                if translator.done:
+                    await _to_the_end(chunks)
+                    return
+            events, failure = self._translate(reader.close(), translator)
+            events += translator.close()
+            if events:
+                yield events
+            if not translator.done:
+                raise failure or upstream_errors.cut_short(self._name)
+
+    async def embed(self, call: embedding_pb2.EmbedCall, context: CallContext) -> embedding_pb2.Embeddings:
+        """The vectors, in the order of the inputs."""
+        if not self._profile.embeddings:
+            raise GatewayError("UNIMPLEMENTED", f"{self._name} offers no embeddings", details={"provider": self._name})
+        body, notes = embeddings.to_body(call, provider=self._name)
+        answer = await self._fetch("POST", f"{self._profile.prefix}/embeddings", context, body)
+        with self._understood():
+            return embeddings.to_embeddings(answer, notes)
+
+    async def list_models(self, context: CallContext) -> list[model_pb2.Model]:
+        """The host's models."""
+        answer = await self._fetch("GET", f"{self._profile.prefix}/models", context)
+        with self._understood():
+            return models.to_models(answer, self._name)
+
+    async def aclose(self) -> None:
+        """Close the upstream connections."""
+        await self._upstream.aclose()
+
+    async def _fetch(self, method: str, path: str, context: CallContext, body: bytes | None = None) -> dict[str, Any]:
+        status, headers, content = await self._upstream.fetch(method, path, context=context, body=body)
+        if status >= 300:
+            raise errors.from_answer(self._name, status, headers, content)
+        try:
+            answer = orjson.loads(content)
+        except orjson.JSONDecodeError as error:
+            raise upstream_errors.not_json(self._name, status) from error
+        if not isinstance(answer, dict):
+            raise upstream_errors.not_json(self._name, status)
+        if answer.get("error"):
+            raise errors.from_event(self._name, answer["error"])
+        return answer
+
+    async def _expect_events(self, answer: UpstreamResponse) -> None:
+        """Raise what the answer says unless it is an event stream; hosts that name no type are taken at their word."""
+        kind = answer.headers.get("content-type", "")
+        if answer.status < 300 and not kind.startswith(("application/json", "text/html")):
+            return
+        content = await answer.read()
+        if answer.status >= 300:
+            raise errors.from_answer(self._name, answer.status, answer.headers, content)
+        with suppress(orjson.JSONDecodeError):
+            parsed = orjson.loads(content)
+            if isinstance(parsed, dict) and parsed.get("error"):
+                raise errors.from_event(self._name, parsed["error"])
+        raise GatewayError(
+            "UPSTREAM_INVALID",
+            f"{self._name} did not answer with an event stream; check its base URL",
+            details={"provider": self._name, "upstream_status": str(answer.status)},
+        )
+
+    def _translate(
+        self, records: list[SSEvent], translator: StreamTranslator
+    ) -> tuple[list[chat_pb2.ChatEvent], GatewayError | None]:
+        """The events of some records, and the error that came after them."""
+        events: list[chat_pb2.ChatEvent] = []
+        try:
+            with self._understood():
+                for record in records:
+                    translator.feed(record.data, events)
+        except GatewayError as failure:
+            return events, failure
+        return events, None
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """An answer that the translators stumble over is the provider's fault."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise GatewayError(
+                "UPSTREAM_INVALID",
+                f"{self._name} answered with JSON that does not follow OpenAI's API",
+                details={"provider": self._name},
+            ) from error
+
+
+async def _to_the_end(chunks: AsyncIterator[bytes]) -> None:
+    """Read the end of a complete stream, so that its connection can be used again."""
+    with suppress(TimeoutError, GatewayError):
+        async with asyncio.timeout(_END_SECONDS):
+            async for _ in chunks:
+                pass

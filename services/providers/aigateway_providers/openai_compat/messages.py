@@ -1,0 +1,261 @@
+"""Messages and their parts as OpenAI writes them; the request's other fields are in `request`."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from aigateway.v1 import message_pb2
+from aigateway_common.errors import GatewayError
+
+from aigateway_providers import splice
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import orjson
+
+    from aigateway_providers.openai_compat.profiles import HostProfile
+    from aigateway_providers.report import Report
+
+Json = dict[str, object]
+
+_ROLES: Final[Mapping[int, str]] = {
+    message_pb2.ROLE_SYSTEM: "system",
+    message_pb2.ROLE_DEVELOPER: "developer",
+    message_pb2.ROLE_USER: "user",
+    message_pb2.ROLE_ASSISTANT: "assistant",
+    message_pb2.ROLE_TOOL: "tool",
+}
+_AUDIO_FORMATS: Final[Mapping[str, str]] = {
+    "audio/wav": "wav",
+    "audio/x-wav": "wav",
+    "audio/wave": "wav",
+    "audio/mpeg": "mp3",
+    "audio/mp3": "mp3",
+}
+DIALECT: Final = message_pb2.DIALECT_OPENAI_CHAT
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What one message becomes while its parts are read."""
+
+    content: list[Json | orjson.Fragment]
+    calls: list[Json]
+    results: list[Json]
+    extra: Json
+    """Fields that OpenAI has beside the content: refusal, audio, reasoning."""
+    listed: bool = False
+    """The caller wrote the content as a list."""
+    plain: bool = True
+    """The content is bare text so far."""
+
+
+class MessageWriter:
+    """Writes the messages of one call.
+
+    Args:
+        profile: The host.
+        own: The caller speaks OpenAI's dialect, so that its extra fields pass through.
+        report: Where what cannot be carried is noted.
+    """
+
+    def __init__(self, profile: HostProfile, *, own: bool, report: Report) -> None:
+        self._profile = profile
+        self._own = own
+        self._report = report
+
+    def write(self, messages: Sequence[message_pb2.Message]) -> list[Json]:
+        """All messages; a turn that holds tool results becomes one message for each, and one for the rest."""
+        written: list[Json] = []
+        for number, message in enumerate(messages):
+            self._message(message, f"messages[{number}]", written)
+        return written
+
+    def carry(self, target: Json, json: bytes, field: str) -> None:
+        """Merge extra fields of the caller's dialect into `target`, or note that they are left out."""
+        if not json:
+            return
+        if self._own:
+            splice.merge(target, json, field)
+        else:
+            for key in splice.members(json, field):
+                self._report.dropped(f"{field}.{key}")
+
+    def native(self, part: message_pb2.NativePart, field: str) -> orjson.Fragment | None:
+        """A piece in a provider's own JSON, or None (and a note) when it is another provider's."""
+        if part.dialect == DIALECT:
+            return splice.fragment(part.json, field)
+        self._report.dropped(field, "only its own provider understands it")
+        return None
+
+    def _message(self, message: message_pb2.Message, field: str, written: list[Json]) -> None:
+        turn = _Turn([], [], [], {}, listed=message.content_shape == message_pb2.CONTENT_SHAPE_LIST)
+        for part in message.parts:
+            self._part(part, turn, field)
+        written.extend(turn.results)
+        if turn.results and not (turn.content or turn.calls):
+            if message.extra_json:
+                self.carry(turn.results[-1], message.extra_json, field)
+            return
+        out: Json = {"role": self._role(message, field)}
+        _set_content(out, turn, message.content_shape)
+        out.update(turn.extra)
+        if turn.calls:
+            out["tool_calls"] = turn.calls
+        if message.name:
+            if self._profile.names:
+                out["name"] = message.name
+            else:
+                self._report.dropped(f"{field}.name")
+        self.carry(out, message.extra_json, field)
+        written.append(out)
+
+    def _role(self, message: message_pb2.Message, field: str) -> str:
+        role = _ROLES.get(message.role)
+        if role is None:
+            raise GatewayError("INVALID_REQUEST", f"`{field}.role` is missing", details={"param": f"{field}.role"})
+        return "system" if role == "developer" and not self._profile.developer else role
+
+    def _part(self, part: message_pb2.Part, turn: _Turn, field: str) -> None:
+        match part.WhichOneof("kind"):
+            case "tool_call":
+                turn.calls.append(self._tool_call(part, f"{field}.tool_calls[{len(turn.calls)}]"))
+            case "tool_result":
+                turn.results.append(self._tool_result(part, field))
+            case "reasoning":
+                self._reasoning(part, turn, field)
+            case "audio" if part.audio.id:
+                turn.extra["audio"] = {"id": part.audio.id}
+            case "refusal" if not turn.listed:
+                turn.extra["refusal"] = part.refusal.text
+            case _:
+                self._content(part, turn, f"{field}.content[{len(turn.content)}]")
+
+    def _content(self, part: message_pb2.Part, turn: _Turn, field: str) -> None:
+        piece = self._piece(part, field)
+        if piece is None:
+            return
+        if part.HasField("cache_control"):
+            self._report.dropped(f"{field}.cache_control")
+        if isinstance(piece, dict):
+            self.carry(piece, part.extra_json, field)
+            turn.plain = turn.plain and len(piece) == 2 and "text" in piece
+        else:
+            turn.plain = False
+        turn.content.append(piece)
+
+    def _piece(self, part: message_pb2.Part, field: str) -> Json | orjson.Fragment | None:
+        match part.WhichOneof("kind"):
+            case "text":
+                return {"type": "text", "text": part.text.text}
+            case "image":
+                return self._image(part.image, field)
+            case "audio":
+                return self._audio(part.audio, field)
+            case "file":
+                return self._file(part.file, field)
+            case "refusal":
+                return {"type": "refusal", "refusal": part.refusal.text}
+            case "native":
+                return self.native(part.native, field)
+            case _:
+                raise GatewayError("INVALID_REQUEST", f"`{field}` is empty", details={"param": field})
+
+    def _image(self, image: message_pb2.ImagePart, field: str) -> Json:
+        if image.media.WhichOneof("source") == "file_id":
+            raise _unsupported(f"{field}.image_url", "an image cannot be given by file id here; send it as a data URL")
+        address = image.media.url or _data_url(image.media)
+        return {"type": "image_url", "image_url": {"url": address} | ({"detail": image.detail} if image.detail else {})}
+
+    def _audio(self, audio: message_pb2.AudioPart, field: str) -> Json:
+        self._files(field)
+        if audio.media.WhichOneof("source") != "data":
+            raise _unsupported(f"{field}.input_audio", "sound must be sent as data, not by address")
+        sound: Json = {"data": base64.b64encode(audio.media.data).decode()}
+        if form := audio.format or _AUDIO_FORMATS.get(audio.media.media_type, ""):
+            sound["format"] = form
+        return {"type": "input_audio", "input_audio": sound}
+
+    def _file(self, file: message_pb2.FilePart, field: str) -> Json:
+        self._files(field)
+        body: Json = {"filename": file.filename} if file.filename else {}
+        match file.media.WhichOneof("source"):
+            case "file_id":
+                body["file_id"] = file.media.file_id
+            case "data":
+                body["file_data"] = _data_url(file.media)
+            case _:
+                raise _unsupported(f"{field}.file", "a document must be sent as data or by file id, not by address")
+        return {"type": "file", "file": body}
+
+    def _files(self, field: str) -> None:
+        if not self._profile.files:
+            raise _unsupported(field, "this provider reads neither documents nor sound")
+
+    def _tool_call(self, part: message_pb2.Part, field: str) -> Json:
+        call = part.tool_call
+        arguments = call.arguments.decode("utf-8", "replace")
+        out: Json
+        if call.type == message_pb2.TOOL_CALL_TYPE_CUSTOM:
+            out = {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": arguments}}
+        else:
+            function = {"name": call.name, "arguments": arguments or "{}"}
+            out = {"id": call.id, "type": "function", "function": function}
+        self.carry(out, part.extra_json, field)
+        return out
+
+    def _tool_result(self, part: message_pb2.Part, field: str) -> Json:
+        result = part.tool_result
+        turn = _Turn([], [], [], {})
+        for piece in result.content:
+            self._content(piece, turn, f"{field}.content[{len(turn.content)}]")
+        out: Json = {"role": "tool", "tool_call_id": result.call_id}
+        _set_content(out, turn, result.content_shape)
+        if out.get("content") is None:  # a tool message must have content
+            out["content"] = ""
+        if result.HasField("is_error"):
+            self._report.dropped(f"{field}.is_error", "say it in the content")
+        if part.HasField("cache_control"):
+            self._report.dropped(f"{field}.cache_control")
+        self.carry(out, part.extra_json, field)
+        return out
+
+    def _reasoning(self, part: message_pb2.Part, turn: _Turn, field: str) -> None:
+        if part.HasField("provider_state") or not part.reasoning.text:
+            return  # it belongs to the provider that made it
+        name = self._profile.reasoning_field
+        if not name:
+            self._report.dropped(f"{field}.reasoning_content", "this provider takes no earlier reasoning")
+            return
+        turn.extra[name] = f"{turn.extra.get(name, '')}{part.reasoning.text}"
+
+
+def _set_content(out: Json, turn: _Turn, shape: message_pb2.ContentShape.ValueType) -> None:
+    """Write the content in the shape the caller used; where that is unknown, as a string when one suffices."""
+    if not turn.content:
+        match shape:
+            case message_pb2.CONTENT_SHAPE_ABSENT:
+                return
+            case message_pb2.CONTENT_SHAPE_STRING:
+                out["content"] = ""
+            case message_pb2.CONTENT_SHAPE_LIST:
+                out["content"] = []
+            case _:
+                out["content"] = None
+    elif shape != message_pb2.CONTENT_SHAPE_LIST and turn.plain and len(turn.content) == 1:
+        [piece] = turn.content
+        out["content"] = piece["text"] if isinstance(piece, dict) else piece
+    else:
+        out["content"] = turn.content
+
+
+def _data_url(media: message_pb2.Media) -> str:
+    encoded = base64.b64encode(media.data).decode()
+    return f"data:{media.media_type};base64,{encoded}" if media.media_type else encoded
+
+
+def _unsupported(field: str, message: str) -> GatewayError:
+    return GatewayError("UNSUPPORTED", f"`{field}`: {message}", details={"param": field})

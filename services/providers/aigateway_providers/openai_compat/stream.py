@@ -1,0 +1,274 @@
+"""A streamed answer of `POST /chat/completions`, chunk by chunk; pure.
+
+https://platform.openai.com/docs/api-reference/chat-streaming. Each chunk becomes the events it stands for; fields with
+no neutral form ride on the first of them. Usage is held back to the end, since hosts send it early, late or twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from aigateway.v1 import chat_pb2, message_pb2
+
+from aigateway_providers import upstream_errors
+from aigateway_providers.openai_compat.errors import from_event
+from aigateway_providers.openai_compat.messages import DIALECT
+from aigateway_providers.openai_compat.response import dump, take_reasoning, to_finish, whole
+from aigateway_providers.openai_compat.usage import to_usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DONE: Final = b"[DONE]"
+
+_OF_ONE_CHUNK: Final = frozenset({"obfuscation", "x_groq"})
+"""Fields of the first chunk that are not the same in each."""
+_ABSENT: Final = object()
+
+
+class _ToolCall:
+    """A tool call on its way: told of once its name is known."""
+
+    __slots__ = ("id", "name", "part", "pending", "type")
+
+    def __init__(self, part: int) -> None:
+        self.part = part
+        self.id = ""
+        self.name = ""
+        self.type = message_pb2.TOOL_CALL_TYPE_FUNCTION
+        self.pending = ""
+
+
+class _ChoiceState:
+    """What has been seen of one choice."""
+
+    __slots__ = ("calls", "finished", "parts", "started")
+
+    def __init__(self) -> None:
+        self.parts: dict[str, int] = {}
+        """Part numbers by kind, tool calls by `tool_call:<ordinal>`."""
+        self.calls: dict[int, _ToolCall] = {}
+        """The open tool call at each index of the host's."""
+        self.started = 0
+        self.finished = False
+
+    def part(self, kind: str) -> int:
+        return self.parts.setdefault(kind, len(self.parts))
+
+
+class StreamTranslator:
+    """Translates the chunks of one stream.
+
+    Args:
+        provider: The provider's name, for errors.
+        notes: The translation report, told with the first event.
+    """
+
+    def __init__(self, provider: str, notes: list[chat_pb2.TranslationNote]) -> None:
+        self.done = False
+        """The host said that the answer is complete."""
+        self._provider = provider
+        self._notes = notes
+        self._common: dict[str, Any] | None = None
+        """The extra fields of `start`, once it is told."""
+        self._choices: dict[int, _ChoiceState] = {}
+        self._usage: chat_pb2.ChatEvent | None = None
+
+    def feed(self, data: bytes, events: list[chat_pb2.ChatEvent]) -> None:
+        """Add what one record stands for to `events`.
+
+        Raises:
+            GatewayError: The record is an error of the host.
+            KeyError, TypeError, ValueError: The record is not a chunk.
+        """
+        if self.done:
+            return
+        if data.strip() == DONE:
+            self._finish(events)
+            return
+        chunk: dict[str, Any] = orjson.loads(data)
+        if chunk.get("error"):
+            raise from_event(self._provider, chunk["error"])
+        choices = chunk.pop("choices", None) or ()
+        usage = _take_usage(chunk)
+        begun = len(events)
+        extra = self._start(chunk, events) if self._common is None else self._differing(chunk)
+        for choice in choices:
+            self._choice(choice, events)
+        if usage:
+            self._usage = chat_pb2.ChatEvent(usage=to_usage(usage))
+        _attach(events, begun, extra, self._usage if usage else None)
+
+    def close(self) -> list[chat_pb2.ChatEvent]:
+        """What is still to be told when the connection ends: usage, of a stream that was cut off after it."""
+        return [] if self.done or self._usage is None else [self._usage]
+
+    def _start(self, chunk: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> bytes:
+        start = chat_pb2.StreamStart(
+            id=chunk.pop("id", None) or "",
+            created=whole(chunk.pop("created", None)),
+            model=chunk.pop("model", None) or "",
+            translation=self._notes,
+            dialect=DIALECT,
+        )
+        chunk.pop("object", None)
+        own = {key: chunk.pop(key) for key in _OF_ONE_CHUNK if key in chunk}
+        start.extra_json = dump(chunk)
+        self._common = chunk
+        events.append(chat_pb2.ChatEvent(start=start))
+        return dump(own)
+
+    def _differing(self, chunk: dict[str, Any]) -> bytes:
+        """The chunk's extra fields that `start` has not told."""
+        common = self._common or {}
+        for key in ("id", "object", "created", "model"):
+            chunk.pop(key, None)
+        for key, value in common.items():
+            if chunk.get(key, _ABSENT) == value:
+                del chunk[key]
+        return dump(chunk)
+
+    def _choice(self, choice: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> None:
+        index = choice.pop("index", 0)
+        state = self._choices.get(index)
+        if state is None:
+            state = self._choices[index] = _ChoiceState()
+        begun = len(events)
+        delta = choice.pop("delta", None) or {}
+        self._delta(index, state, delta, events)
+        native = choice.pop("finish_reason", None)
+        if native and not state.finished:
+            self._close(index, state, events)
+            state.finished = True
+            finish = chat_pb2.StreamFinish(reason=to_finish(native), native_reason=native)
+            events.append(chat_pb2.ChatEvent(choice=index, finish=finish))
+        logprobs = choice.pop("logprobs", None)
+        if logprobs is None and not choice and not delta:
+            return
+        if len(events) == begun:
+            if logprobs is None and not any(choice.values()) and not any(delta.values()):
+                return
+            events.append(chat_pb2.ChatEvent(choice=index, extra=chat_pb2.StreamExtra()))
+        first = events[begun]
+        if logprobs is not None:
+            first.logprobs_json = orjson.dumps(logprobs)
+        first.choice_extra_json = dump(choice)
+        first.delta_extra_json = dump(delta)
+
+    def _delta(self, index: int, state: _ChoiceState, delta: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> None:
+        """Add the events of a delta and take what they tell out of it."""
+        delta.pop("role", None)
+        if reasoning := take_reasoning(delta):
+            events.append(chat_pb2.ChatEvent(choice=index, part=state.part("reasoning"), reasoning=reasoning))
+        content = delta.get("content")
+        if content is None or isinstance(content, str):
+            delta.pop("content", None)
+            if content:
+                events.append(chat_pb2.ChatEvent(choice=index, part=state.part("text"), text=content))
+        if refusal := delta.pop("refusal", None):
+            events.append(chat_pb2.ChatEvent(choice=index, part=state.part("refusal"), refusal=refusal))
+        if audio := delta.pop("audio", None):
+            events.append(chat_pb2.ChatEvent(choice=index, part=state.part("audio"), audio=_audio(audio)))
+        calls = delta.pop("tool_calls", None) or ()
+        for call in calls:
+            self._tool_call(index, state, call, events)
+        if rest := [call for call in calls if len(call) > 1]:
+            delta["tool_calls"] = rest
+
+    def _tool_call(
+        self, index: int, state: _ChoiceState, delta: dict[str, Any], events: list[chat_pb2.ChatEvent]
+    ) -> None:
+        """Add the events of a tool call's delta and take what they tell out of it, all but its index."""
+        call_id = delta.pop("id", None) or ""
+        custom = delta.pop("type", None) == "custom" or "custom" in delta
+        body = delta.pop("custom" if custom else "function", None) or {}
+        name = body.get("name") or ""
+        call = self._call_at(state, delta.setdefault("index", None), call_id, name)
+        if custom:
+            call.type = message_pb2.TOOL_CALL_TYPE_CUSTOM
+        call.id = call.id or call_id
+        text = body.get("input" if custom else "arguments") or ""
+        if not isinstance(text, str):
+            text = orjson.dumps(text).decode()
+        if call.name:
+            if text:
+                events.append(chat_pb2.ChatEvent(choice=index, part=call.part, arguments=text))
+            return
+        call.pending += text
+        if name:
+            call.name = name
+            _tell(index, state, call, events)
+
+    def _call_at(self, state: _ChoiceState, place: int | None, call_id: str, name: str) -> _ToolCall:
+        """The call a delta belongs to: by the host's index, and a new one where another id and name come."""
+        if place is None:
+            place = max(state.calls, default=-1)
+            if place < 0 or (call_id and name):
+                place += 1
+        call = state.calls.get(place)
+        if call is None or (call.name and name and call_id and call_id != call.id):
+            call = state.calls[place] = _ToolCall(state.part(f"tool_call:{len(state.parts)}"))
+        return call
+
+    def _close(self, index: int, state: _ChoiceState, events: list[chat_pb2.ChatEvent]) -> None:
+        """Tell of calls whose name never came, so that nothing vanishes."""
+        for call in state.calls.values():
+            if not call.name and (call.pending or call.id):
+                _tell(index, state, call, events)
+
+    def _finish(self, events: list[chat_pb2.ChatEvent]) -> None:
+        """End what is open: some hosts say that the answer is complete and never why."""
+        if not self._choices:
+            raise upstream_errors.cut_short(self._provider)
+        for index, state in self._choices.items():
+            if not state.finished:
+                self._close(index, state, events)
+                reason = chat_pb2.FINISH_REASON_TOOL_CALLS if state.calls else chat_pb2.FINISH_REASON_STOP
+                events.append(chat_pb2.ChatEvent(choice=index, finish=chat_pb2.StreamFinish(reason=reason)))
+        if self._usage is not None:
+            events.append(self._usage)
+        self.done = True
+
+
+def _tell(index: int, state: _ChoiceState, call: _ToolCall, events: list[chat_pb2.ChatEvent]) -> None:
+    call_id = call.id or f"call_{uuid.uuid4().hex[:24]}"
+    start = chat_pb2.ToolCallStart(id=call_id, name=call.name, index=state.started, type=call.type)
+    state.started += 1
+    call.id = call_id
+    events.append(chat_pb2.ChatEvent(choice=index, part=call.part, tool_call=start))
+    if call.pending:
+        events.append(chat_pb2.ChatEvent(choice=index, part=call.part, arguments=call.pending))
+        call.pending = ""
+
+
+def _take_usage(chunk: dict[str, Any]) -> Mapping[str, Any] | None:
+    """The usage of a chunk; Groq puts it into `x_groq` (https://console.groq.com/docs/api-reference#chat-create)."""
+    usage: Mapping[str, Any] | None = chunk.pop("usage", None)
+    if usage is None and (groq := chunk.get("x_groq")):
+        usage = groq.get("usage")
+    return usage
+
+
+def _attach(events: list[chat_pb2.ChatEvent], begun: int, extra: bytes, usage: chat_pb2.ChatEvent | None) -> None:
+    """Put the chunk's extra fields on its first event, or on one of their own."""
+    if not extra:
+        return
+    if len(events) > begun:
+        events[begun].extra_json = extra
+    elif usage is not None:
+        usage.extra_json = extra
+    else:
+        events.append(chat_pb2.ChatEvent(extra=chat_pb2.StreamExtra(), extra_json=extra))
+
+
+def _audio(audio: dict[str, Any]) -> chat_pb2.AudioDelta:
+    data = audio.get("data")
+    return chat_pb2.AudioDelta(
+        id=audio.get("id") or "",
+        data=base64.b64decode(data) if data else b"",
+        transcript=audio.get("transcript") or "",
+        expires_at=audio.get("expires_at") or 0,
+    )
