@@ -30,11 +30,11 @@ _choice: Final[msgspec.json.Decoder[str | dict[str, Raw] | None]] = msgspec.json
 
 def tools(request: Fields) -> list[message_pb2.Tool]:
     """The `tools` of the request, or its legacy `functions`."""
-    found = [
-        _tool(raw, f"tools[{index}]")
-        for index, raw in enumerate(request.take("tools", _items, "a list of tools") or ())
-    ]
-    found += [message_pb2.Tool(function=_function(fields)) for fields in request.children("functions") or ()]
+    items = request.take("tools", _items, "a list of objects")
+    found = [_tool(raw, f"tools[{index}]") for index, raw in enumerate(items or ())]
+    for fields in request.children("functions") or ():
+        function, rest = _function(fields), fields.rest()
+        found.append(message_pb2.Tool(function=function, extra_json=b'{"function":%b}' % rest if rest else b""))
     return found
 
 
