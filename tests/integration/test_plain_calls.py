@@ -1,4 +1,4 @@
-"""One plain call to each provider through every topology, by SDK, plain HTTP and plain gRPC, and its place in the ledger."""
+"""One plain call to each provider through every topology, by SDK, HTTP and gRPC, and its place in the ledger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from aigateway.v1 import chat_pb2, gateway_service_pb2, message_pb2
 from aigateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from support.cases import CASES, Case
-from support.ledger import wait_for
 from support.replay import Answer
 from support.whole import KEY, Whole
 
@@ -34,9 +33,7 @@ async def test_a_whole_answer_reaches_the_sdk_and_the_ledger(whole: Whole, case:
     hops = [hop.partition(";")[0].strip() for hop in raw.headers["server-timing"].split(",")]
     assert hops == ["edge", "router", "adapter", "upstream"]
     assert [sent.path for sent in whole.upstream.requests] == [case.path]
-    (row,) = wait_for(
-        whole.gateway.data, 1, f"select * from requests where request_id = '{raw.headers['x-request-id']}'"
-    )
+    (row,) = whole.recorded(raw.headers["x-request-id"])
     assert (row["provider"], row["model"], row["success"], row["error"]) == (case.provider, case.model, 1, None)
     assert (row["prompt_tokens"], row["completion_tokens"], row["total_tokens"]) == (9, 3, 12)
     assert row["latency_ms"] > 0
@@ -59,7 +56,7 @@ async def test_a_stream_reaches_the_sdk_and_the_ledger(whole: Whole, case: Case)
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices[0].finish_reason] == ["stop"]
     assert all(chunk.usage is None for chunk in chunks)
     assert [sent.path for sent in whole.upstream.requests] == [case.stream_path]
-    (row,) = wait_for(whole.gateway.data, 1, f"select * from requests where request_id = '{request_id}'")
+    (row,) = whole.recorded(request_id)
     assert (row["prompt_tokens"], row["completion_tokens"], row["success"]) == (9, 3, 1)
 
 
@@ -176,7 +173,5 @@ async def test_a_stream_cut_short_is_an_error_without_done(whole: Whole, case: C
     assert "Hello" in answer.text
     assert '"upstream_invalid_response"' in records[-1]
     assert "[DONE]" not in answer.text
-    (row,) = wait_for(
-        whole.gateway.data, 1, f"select * from requests where request_id = '{answer.headers['x-request-id']}'"
-    )
+    (row,) = whole.recorded(answer.headers["x-request-id"])
     assert (row["success"], row["error"]) == (0, "UPSTREAM_INVALID")

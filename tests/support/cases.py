@@ -61,7 +61,11 @@ def _anthropic(model: str) -> tuple[Answer, Answer]:
     def record(kind: str, **body: object) -> str:
         return f"event: {kind}\ndata: {json.dumps({'type': kind} | body)}\n\n"
 
-    start = message | {"content": [], "stop_reason": None, "usage": {"input_tokens": 9, "output_tokens": 1}}
+    start: dict[str, object] = message | {
+        "content": [],
+        "stop_reason": None,
+        "usage": {"input_tokens": 9, "output_tokens": 1},
+    }
     stream = Answer.sse(
         record("message_start", message=start),
         record("content_block_start", index=0, content_block={"type": "text", "text": ""}),
@@ -101,10 +105,11 @@ def _case(provider: str, model: str, path: str, stream_path: str, answers: tuple
     return Case(provider, model, path, stream_path, *answers)
 
 
+_GROQ = "/openai/v1/chat/completions"
 _GEMINI = "/v1beta/models/gemini-2.5-flash"
 CASES = (
     _case("openai", "gpt-4o-mini", "/v1/chat/completions", "/v1/chat/completions", _openai("gpt-4o-mini")),
-    _case("groq", "llama-3.1-8b-instant", *(["/openai/v1/chat/completions"] * 2), _openai("llama-3.1-8b-instant")),
+    _case("groq", "llama-3.1-8b-instant", _GROQ, _GROQ, _openai("llama-3.1-8b-instant")),
     _case("anthropic", "claude-haiku-4-5", "/v1/messages", "/v1/messages", _anthropic("claude-haiku-4-5")),
     _case(
         "gemini",
