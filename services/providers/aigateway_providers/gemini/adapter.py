@@ -1,0 +1,155 @@
+"""The Gemini adapter: joins the translators to one upstream client on the native v1beta API."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+import msgspec
+from aigateway.v1 import model_pb2
+from aigateway_common.errors import GatewayError
+
+from aigateway_providers import upstream_errors
+from aigateway_providers.gemini import embeddings, errors, models, records, request, response, wire
+from aigateway_providers.gemini.stream import ChatStream
+from aigateway_providers.report import Report
+from aigateway_providers.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from aigateway.v1 import chat_pb2, embedding_pb2
+
+    from aigateway_providers.adapter import Adapter, CallContext
+    from aigateway_providers.settings import ProviderSettings
+
+_MAX_PAGES: Final = 50
+"""Pages of the model list that are read at most, against a provider whose pages never end."""
+
+
+def create(settings: ProviderSettings) -> Adapter:
+    """The adapter for `settings`."""
+    return GeminiAdapter(settings)
+
+
+class GeminiAdapter:
+    """Google's Gemini API. See `Adapter` for what the methods promise."""
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        self._name = settings.name
+        self._upstream = Upstream(settings, {"x-goog-api-key": settings.api_key} if settings.api_key else {})
+        self._capabilities = model_pb2.Capabilities(
+            provider=settings.name,
+            dialect=wire.DIALECT,
+            chat=True,
+            embed=True,
+            list_models=True,
+            tools=True,
+            images=True,
+            audio=True,
+            files=True,
+            structured_output=True,
+            reasoning=True,
+        )
+
+    @property
+    def capabilities(self) -> model_pb2.Capabilities:
+        """What the adapter can do."""
+        return self._capabilities
+
+    async def chat(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.ChatCompletion:
+        """The whole answer."""
+        report = Report(call.translation_policy)
+        body = request.chat_body(call, report)
+        notes = report.settle()
+        answer = await self._fetch("POST", _path(call.model, "generateContent"), context, body)
+        try:
+            return response.completion(answer, model=call.model, created=int(time.time()), notes=notes)
+        except msgspec.DecodeError as error:
+            raise self._unreadable(answer) from error
+
+    async def stream_chat(
+        self, call: chat_pb2.ChatCall, context: CallContext
+    ) -> AsyncGenerator[list[chat_pb2.ChatEvent], None]:
+        """The answer in events."""
+        report = Report(call.translation_policy)
+        body = request.chat_body(call, report)
+        notes = report.settle()
+        path = _path(call.model, "streamGenerateContent") + "?alt=sse"
+        async with await self._upstream.send("POST", path, context=context, body=body) as answer:
+            reader = records.reader(answer.headers)
+            if answer.status >= 400:
+                raise errors.from_body(self._name, answer.status, await answer.read(), answer.headers)
+            if reader is None:
+                raise upstream_errors.not_json(self._name, answer.status)
+            stream = ChatStream(reader, provider=self._name, model=call.model, created=int(time.time()), notes=notes)
+            try:
+                async for chunk in answer.chunks():
+                    if events := stream.feed(chunk):
+                        yield events
+                    if stream.failure is not None:
+                        raise stream.failure
+            except GatewayError:
+                if stream.failure is None and (events := stream.interrupted()):
+                    yield events  # the connection broke: what was used so far is known
+                raise
+            if events := stream.close():
+                yield events
+            if stream.failure is not None:
+                raise stream.failure
+
+    async def embed(self, call: embedding_pb2.EmbedCall, context: CallContext) -> embedding_pb2.Embeddings:
+        """The vectors."""
+        report = Report(call.translation_policy)
+        body = embeddings.embed_body(call, _resource(call.model), report)
+        notes = report.settle()
+        answer = await self._fetch("POST", _path(call.model, "batchEmbedContents"), context, body)
+        try:
+            return embeddings.vectors(answer, call, notes)
+        except msgspec.DecodeError as error:
+            raise self._unreadable(answer) from error
+
+    async def list_models(self, context: CallContext) -> list[model_pb2.Model]:
+        """The models that chat or embed."""
+        found: list[model_pb2.Model] = []
+        token = ""
+        for _ in range(_MAX_PAGES):
+            answer = await self._fetch("GET", models.path(token), context)
+            try:
+                page, token = models.page(answer, self._name)
+            except msgspec.DecodeError as error:
+                raise self._unreadable(answer) from error
+            found += page
+            if not token:
+                break
+        return found
+
+    async def aclose(self) -> None:
+        """Close the upstream connections."""
+        await self._upstream.aclose()
+
+    async def _fetch(self, method: str, path: str, context: CallContext, body: bytes | None = None) -> bytes:
+        status, headers, answer = await self._upstream.fetch(method, path, context=context, body=body)
+        if status >= 400:
+            raise errors.from_body(self._name, status, answer, headers)
+        return answer
+
+    def _unreadable(self, answer: bytes) -> GatewayError:
+        """The error for a 200 whose body is no answer: an error after all, other JSON, or no JSON."""
+        try:
+            found = wire.fields(answer)
+        except msgspec.ValidationError:
+            return errors.from_body(self._name, 0, answer) if b'"error"' in answer else wire.unreadable(self._name)
+        except msgspec.DecodeError:
+            return upstream_errors.not_json(self._name, 200)
+        return errors.from_body(self._name, 0, answer) if "error" in found else wire.unreadable(self._name)
+
+
+def _resource(model: str) -> str:
+    """The model as the API names it, such as `models/gemini-2.5-flash`."""
+    return model if model.startswith(("models/", "tunedModels/")) else f"models/{model}"
+
+
+def _path(model: str, method: str) -> str:
+    return f"/v1beta/{quote(_resource(model), safe='/')}:{method}"

@@ -1,0 +1,104 @@
+"""Embeddings by `batchEmbedContents` (https://ai.google.dev/api/embeddings). Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import orjson
+from aigateway.v1 import embedding_pb2
+from aigateway_common.errors import GatewayError
+
+from aigateway_providers.gemini import contents, wire
+from aigateway_providers.gemini.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aigateway.v1 import chat_pb2
+    from msgspec import Raw
+
+    from aigateway_providers.report import Report
+
+_UNIT: float = 1e-6
+"""How far from 1 the length of a vector may be and still count as 1."""
+
+
+class _Embedding(msgspec.Struct):
+    values: list[float]
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    embeddings: list[_Embedding]
+    usage_metadata: Raw | None = None
+
+
+def embed_body(call: embedding_pb2.EmbedCall, resource: str, report: Report) -> bytes:
+    """The body; what it cannot carry is noted in `report`.
+
+    `provider_options` are fields of each request of the batch, such as `taskType`.
+
+    Raises:
+        GatewayError: UNSUPPORTED for tokens, INVALID_REQUEST.
+    """
+    requests = [_request(call, number, resource) for number in range(len(call.inputs))]
+    if call.user:
+        report.dropped("user", "Gemini takes no id of the end user")
+    own = call.dialect == wire.DIALECT
+    for number, request in enumerate(requests):
+        if own or number == 0:
+            contents.report_or_merge(request, call.extra_json, "", own=own, report=report)
+        if options := call.provider_options.get(wire.KIND):
+            wire.merge(request, options, f"provider_options.{wire.KIND}")
+    return orjson.dumps({"requests": requests})
+
+
+def _request(call: embedding_pb2.EmbedCall, number: int, resource: str) -> dict[str, Any]:
+    given = call.inputs[number]
+    if given.WhichOneof("kind") != "text":
+        raise GatewayError(
+            "UNSUPPORTED",
+            f"`input[{number}]`: Gemini embeds text, not token ids; send the text itself",
+            details={"param": "input"},
+        )
+    request: dict[str, Any] = {"model": resource, "content": {"parts": [{"text": given.text}]}}
+    if call.HasField("dimensions"):
+        request["outputDimensionality"] = call.dimensions
+    return request
+
+
+def vectors(
+    body: bytes, call: embedding_pb2.EmbedCall, notes: Sequence[chat_pb2.TranslationNote]
+) -> embedding_pb2.Embeddings:
+    """The vectors, in the order of the inputs.
+
+    Raises:
+        msgspec.DecodeError: The JSON is no such answer, or has another number of vectors.
+    """
+    answer = msgspec.json.decode(wire.compact(body), type=_Answer)
+    if len(answer.embeddings) != len(call.inputs):
+        raise msgspec.ValidationError(f"{len(answer.embeddings)} vectors for {len(call.inputs)} texts")
+    usage = Usage()
+    if answer.usage_metadata is not None:
+        usage.see(answer.usage_metadata)
+    cut = call.HasField("dimensions")
+    return embedding_pb2.Embeddings(
+        model=call.model,
+        embeddings=[
+            embedding_pb2.Embedding(index=index, values=_unit(found.values) if cut else found.values)
+            for index, found in enumerate(answer.embeddings)
+        ],
+        usage=usage.proto(),
+        translation=notes,
+        dialect=wire.DIALECT,
+        extra_json=wire.rest(wire.fields(wire.compact(body)), frozenset({"embeddings", "usageMetadata"})),
+    )
+
+
+def _unit(values: list[float]) -> list[float]:
+    """The vector at length 1, which the API promises for whole vectors only and callers count on for all."""
+    length = math.hypot(*values)
+    if length == 0 or abs(length - 1) < _UNIT:
+        return values
+    return [value / length for value in values]

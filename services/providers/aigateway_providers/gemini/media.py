@@ -1,0 +1,73 @@
+"""Pictures, sound and documents as Gemini takes them: bytes inside the request, or the address of a stored file.
+
+Not for fetching: the API reads only its own files, `gs://` addresses and YouTube.
+"""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from typing import TYPE_CHECKING, Any, Final
+
+from aigateway_common.errors import GatewayError, invalid
+
+if TYPE_CHECKING:
+    from aigateway.v1 import message_pb2
+
+_FILES: Final = "https://generativelanguage.googleapis.com/v1beta/files/"
+"""Where the Files API keeps files (https://ai.google.dev/gemini-api/docs/files)."""
+_READABLE: Final = (
+    "https://generativelanguage.googleapis.com/",
+    "https://www.youtube.com/",
+    "https://youtube.com/",
+    "https://youtu.be/",
+    "gs://",
+)
+_AUDIO: Final = {"mp3": "audio/mpeg", "mpga": "audio/mpeg", "m4a": "audio/mp4", "aif": "audio/aiff"}
+
+
+def part(media: message_pb2.Media, param: str, *, media_type: str = "", filename: str = "") -> dict[str, Any]:
+    """The part that holds `media`.
+
+    Args:
+        media: Where the bytes are.
+        param: The field of the caller's request, for errors.
+        media_type: Its type, where `media` does not say.
+        filename: Its name, from which the type is guessed when nothing else says.
+
+    Raises:
+        GatewayError: INVALID_REQUEST or UNSUPPORTED, naming `param`.
+    """
+    kind = media.media_type or media_type or mimetypes.guess_type(filename)[0] or ""
+    match media.WhichOneof("source"):
+        case "data":
+            if not kind:
+                raise invalid(param, f"`{param}` needs a media type, such as `image/png`")
+            return {"inlineData": {"mimeType": kind, "data": base64.b64encode(media.data).decode("ascii")}}
+        case "url":
+            if not media.url.startswith(_READABLE):
+                raise _not_readable(param)
+            return _stored(media.url, kind)
+        case "file_id":
+            known = media.file_id.startswith(("https://", "gs://"))
+            return _stored(media.file_id if known else _FILES + media.file_id.removeprefix("files/"), kind)
+        case _:
+            raise invalid(param, f"`{param}` has neither data nor an address")
+
+
+def audio_type(encoding: str) -> str:
+    """The MIME type of audio by the encoding's short name; empty when there is none."""
+    return _AUDIO.get(encoding, f"audio/{encoding}") if encoding else ""
+
+
+def _stored(uri: str, kind: str) -> dict[str, Any]:
+    return {"fileData": {"mimeType": kind, "fileUri": uri} if kind else {"fileUri": uri}}
+
+
+def _not_readable(param: str) -> GatewayError:
+    return GatewayError(
+        "UNSUPPORTED",
+        f"`{param}`: Gemini does not read addresses of the web; send the bytes as a `data:` URL, "
+        "or the address of a file stored with the Gemini Files API",
+        details={"param": param},
+    )
