@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from support.cases import CASES
 from support.gateway import Gateway, environment
 from support.replay import Upstream
+from typing_extensions import override
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
@@ -27,6 +28,7 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
         self.spans: list[tuple[str, Any]] = []
         self._changed = threading.Condition()
 
+    @override
     def Export(self, request: Any, context: Any) -> Any:
         with self._changed:
             for resource in request.resource_spans:
