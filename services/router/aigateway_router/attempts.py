@@ -1,0 +1,94 @@
+"""One attempt at one provider, from its start to the event that the ledger gets. Pure but for the clock.
+
+Where the event goes is `usage_emitter`'s business.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from aigateway.v1 import tokens_pb2, usage_service_pb2
+
+if TYPE_CHECKING:
+    from aigateway_common.errors import GatewayError
+
+OK: Final = usage_service_pb2.ATTEMPT_STATUS_OK
+ERROR: Final = usage_service_pb2.ATTEMPT_STATUS_ERROR
+CANCELLED: Final = usage_service_pb2.ATTEMPT_STATUS_CANCELLED
+
+DEFAULT_PROJECT: Final = "default"
+_MAX_ERROR_MESSAGE: Final = 500
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What is known of an attempt; the answer's side is filled in as it comes."""
+
+    request_id: str
+    key_id: str
+    operation: usage_service_pb2.Operation.ValueType
+    provider: str
+    requested_model: str
+    sent_model: str
+    trace_id: str
+    number: int = 1
+    """Which attempt of the call, from 1."""
+    started_at_us: int = 0
+    started_ns: int = 0
+    first_event_ns: int = 0
+    """Nanoseconds from the start to the first event of a stream; 0 before it."""
+    answered_model: str = ""
+    finish_reason: str = ""
+    usage: tokens_pb2.TokenUsage | None = None
+    recorded: bool = False
+    """Its event was handed over; an attempt has exactly one."""
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self.started_at_us = time.time_ns() // 1000
+        self.started_ns = time.perf_counter_ns()
+
+    def elapsed_ns(self) -> int:
+        """Nanoseconds since the start."""
+        return time.perf_counter_ns() - self.started_ns
+
+    def event(
+        self, status: usage_service_pb2.AttemptStatus.ValueType, error: GatewayError | None
+    ) -> usage_service_pb2.Attempt:
+        """The usage event of an attempt that ended now, with `status`."""
+        event = usage_service_pb2.Attempt(
+            event_id=new_event_id(),
+            request_id=self.request_id,
+            attempt=self.number,
+            project=DEFAULT_PROJECT,
+            key_id=self.key_id,
+            operation=self.operation,
+            provider=self.provider,
+            requested_model=self.requested_model,
+            sent_model=self.sent_model,
+            answered_model=self.answered_model,
+            started_at_us=self.started_at_us,
+            duration_us=self.elapsed_ns() // 1000,
+            first_event_us=self.first_event_ns // 1000 if self.first_event_ns else None,
+            status=status,
+            finish_reason=self.finish_reason,
+            usage=self.usage,
+            trace_id=self.trace_id,
+        )
+        if error is not None:
+            event.error_reason = error.reason.name
+            event.error_message = error.message[:_MAX_ERROR_MESSAGE]
+            if (upstream_status := error.details.get("upstream_status", "")).isdecimal():
+                event.upstream_status = int(upstream_status)
+        return event
+
+
+def new_event_id() -> str:
+    """A UUIDv7 (RFC 9562, section 5.7) in hexadecimal; the 12 bits after the version are parts of a millisecond."""
+    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
+    fraction = (nanoseconds << 12) // 1_000_000
+    tail = int.from_bytes(os.urandom(8), "big") >> 2 | 1 << 63
+    return f"{milliseconds:012x}7{fraction:03x}{tail:016x}"

@@ -1,0 +1,139 @@
+"""The list of models over all providers, kept for a while; a provider that does not answer costs only its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from aigateway.v1 import gateway_service_pb2, model_pb2, provider_service_pb2, provider_service_pb2_grpc
+from aigateway_common.errors import GatewayError
+from grpc import aio
+
+from aigateway_router.provider_errors import from_provider
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aigateway_router.routes import Routes
+    from aigateway_router.settings import RouterSettings
+
+_FAILURE_TTL: Final = 5.0
+"""Seconds that a failure is kept, so that many callers do not wait for the same silent provider again and again."""
+_IDS_WAIT: Final = 1.0
+"""Seconds that an unknown model's error waits for the names it is compared with."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What one provider said when last asked."""
+
+    models: tuple[model_pb2.Model, ...]
+    unavailable: str
+    """Why there are none; empty when the provider answered."""
+    expires: float
+
+
+class ModelCatalog:
+    """Lists models; asks each provider at most once at a time."""
+
+    def __init__(self, providers: Mapping[str, aio.Channel], routes: Routes, settings: RouterSettings) -> None:
+        self._stubs = {
+            name: provider_service_pb2_grpc.ProviderServiceStub(channel) for name, channel in providers.items()
+        }
+        self._routes = routes
+        self._ttl = settings.models_ttl
+        self._timeout = settings.models_timeout
+        self._listings: dict[str, _Listing] = {}
+        self._asking: dict[str, asyncio.Task[_Listing]] = {}
+
+    async def list_models(self, provider: str = "") -> gateway_service_pb2.ListModelsResponse:
+        """The models of every provider, or of one, and the aliases that lead there, by id.
+
+        Raises:
+            GatewayError: PROVIDER_DISABLED or NOT_FOUND, when `provider` cannot be asked.
+        """
+        if provider and provider not in self._stubs:
+            raise self._no_such(provider)
+        names = [provider] if provider else list(self._stubs)
+        listings = dict(zip(names, await asyncio.gather(*(self._listing(name) for name in names)), strict=True))
+        models = {model.id: model for listing in listings.values() for model in listing.models}
+        models |= self._aliases(listings, models)
+        return gateway_service_pb2.ListModelsResponse(
+            models=[models[name] for name in sorted(models)],
+            unavailable={name: listing.unavailable for name, listing in listings.items() if listing.unavailable},
+        )
+
+    async def ids(self) -> list[str]:
+        """The known ids of models; what a slow provider has is left out."""
+        tasks = [asyncio.ensure_future(self._listing(name)) for name in self._stubs]
+        if not tasks:
+            return []
+        done, late = await asyncio.wait(tasks, timeout=_IDS_WAIT)
+        for task in late:
+            task.cancel()
+        return [model.id for task in done for model in task.result().models]
+
+    async def stop(self) -> None:
+        """Ask no longer."""
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _no_such(self, provider: str) -> GatewayError:
+        if self._routes.is_known(provider):
+            return self._routes.disabled_error(provider)
+        names = ", ".join(f"`{name}`" for name in sorted(self._stubs))
+        return GatewayError(
+            "NOT_FOUND", f"no provider is called `{provider[:100]}`; there are {names}", details={"param": "provider"}
+        )
+
+    def _aliases(
+        self, listings: Mapping[str, _Listing], models: Mapping[str, model_pb2.Model]
+    ) -> dict[str, model_pb2.Model]:
+        """An entry for each alias, with what is known of the model it leads to."""
+        entries: dict[str, model_pb2.Model] = {}
+        for alias, target in self._routes.aliases.items():
+            if target.provider in listings:
+                entry = model_pb2.Model(provider=target.provider, upstream_model=target.model)
+                entry.MergeFrom(models.get(f"{target.provider}/{target.model}", entry))
+                entry.id = alias
+                entries[alias] = entry
+        return entries
+
+    async def _listing(self, provider: str) -> _Listing:
+        known = self._listings.get(provider)
+        if known is not None and time.monotonic() < known.expires:
+            return known
+        task = self._asking.get(provider)
+        if task is None:
+            task = self._asking[provider] = asyncio.create_task(self._ask(provider), name=f"models of {provider}")
+        # Others may wait for the same answer: one that goes away does not take it from them.
+        return await asyncio.shield(task)
+
+    async def _ask(self, provider: str) -> _Listing:
+        try:
+            answer = await self._stubs[provider].ListModels(
+                provider_service_pb2.ProviderServiceListModelsRequest(), timeout=self._timeout
+            )
+            models = tuple(_named(provider, model) for model in answer.models)
+            listing = _Listing(models, "", time.monotonic() + self._ttl)
+        except aio.AioRpcError as failure:
+            error = from_provider(failure, provider, own_timeout=self._timeout)
+            listing = _Listing((), error.message, time.monotonic() + min(self._ttl, _FAILURE_TTL))
+        finally:
+            del self._asking[provider]
+        self._listings[provider] = listing
+        return listing
+
+
+def _named(provider: str, model: model_pb2.Model) -> model_pb2.Model:
+    """`model` with the name to call it by."""
+    entry = model_pb2.Model()
+    entry.CopyFrom(model)
+    entry.id = f"{provider}/{model.id}"
+    entry.provider = provider
+    entry.upstream_model = model.id
+    return entry
