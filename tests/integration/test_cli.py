@@ -125,7 +125,7 @@ def test_mistakes_of_meaning_are_told_with_their_line(tmp_path: Path) -> None:
     assert problems["aigateway.yaml:4"] == "a key may not stand in the file; write `${OPENAI_API_KEY}`"
     assert problems["aigateway.yaml:5"] == "`antropic` is not a kind of provider; did you mean `anthropic`?"
     assert problems["aigateway.yaml:7"] == "`fast`: `grok` is not a provider; did you mean `groq`?"
-    assert problems["aigateway.yaml:8"] == "`slow` must name `provider/model`, not `y`"
+    assert problems["aigateway.yaml:8"] == "`slow` must name `provider/model` or another alias, not `y`"
 
 
 def test_an_open_address_without_a_key_is_refused(tmp_path: Path) -> None:

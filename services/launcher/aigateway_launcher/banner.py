@@ -31,11 +31,17 @@ def show(plan: Plan, addresses: Addresses, *, split: bool) -> None:
     console.print(f"  gRPC   {addresses.grpc.get('router', '-')}")
     if addresses.metrics:
         console.print(f"  Prometheus  http://{addresses.metrics}/metrics")
-    console.print(f"  Ledger {plan.usage.shown_url if plan.usage_enabled else 'off'}")
+    console.print(f"  Ledger {_ledger(plan) if plan.usage_enabled else 'off'}")
     keyed = "callers must send a key" if plan.router.api_keys else "no key is asked for (loopback only)"
     console.print(f"  Keys   {keyed}\n")
     console.print(providers_table(plan))
     console.print(f"\nTry it:\n{curl(plan, addresses)}\n", soft_wrap=True)
+
+
+def _ledger(plan: Plan) -> str:
+    """Where the ledger is, without user and password."""
+    scheme, _, rest = plan.usage.database_url.partition("://")
+    return rest.removeprefix("/") if scheme.startswith("sqlite") else f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def providers_table(plan: Plan) -> Table:

@@ -313,8 +313,12 @@ class _Maker:
         for alias, target in self._config.aliases.items():
             provider, slash, model = target.partition("/")
             where = self._document.where(("aliases", alias))
+            if target in self._config.aliases:
+                continue
             if not slash or not model:
-                self.problems.append(Problem(where, f"`{alias}` must name `provider/model`, not `{target}`"))
+                self.problems.append(
+                    Problem(where, f"`{alias}` must name `provider/model` or another alias, not `{target}`")
+                )
             elif provider not in known:
                 hint = suggestion(provider, known)
                 self.problems.append(Problem(where, f"`{alias}`: `{provider}` is not a provider{hint}"))
