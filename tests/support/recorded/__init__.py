@@ -16,6 +16,8 @@ from support.exchanges import Expected, ToolCallSeen
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from aigateway.v1 import tokens_pb2
+
 _FINISH = {
     chat_pb2.FINISH_REASON_UNSPECIFIED: None,
     chat_pb2.FINISH_REASON_STOP: "stop",
@@ -132,7 +134,7 @@ def _text(message: message_pb2.Message, kind: str) -> str:
     return "".join(getattr(part, kind).text for part in message.parts if part.WhichOneof("kind") == kind)
 
 
-def _prompt_tokens(usage: chat_pb2.TokenUsage) -> int:
+def _prompt_tokens(usage: tokens_pb2.TokenUsage) -> int:
     return (
         usage.input_uncached
         + usage.input_cache_read

@@ -106,12 +106,16 @@ class MessageWriter:
         if turn.calls:
             out["tool_calls"] = turn.calls
         if message.name:
-            if self._profile.names:
-                out["name"] = message.name
-            else:
-                self._report.dropped(f"{field}.name")
+            out["name"] = message.name
         self.carry(out, message.extra_json, field)
+        self._refused(out, field)
         written.append(out)
+
+    def _refused(self, out: Json, field: str) -> None:
+        """Take out what the host refuses."""
+        for key in self._profile.message_unsupported:
+            if out.pop(key, None) is not None:
+                self._report.dropped(f"{field}.{key}")
 
     def _role(self, message: message_pb2.Message, field: str) -> str:
         role = _ROLES.get(message.role)
@@ -129,7 +133,7 @@ class MessageWriter:
                 self._reasoning(part, turn, field)
             case "audio" if part.audio.id:
                 turn.extra["audio"] = {"id": part.audio.id}
-            case "refusal" if not turn.listed:
+            case "refusal" if self._profile.refusals and not turn.listed:
                 turn.extra["refusal"] = part.refusal.text
             case _:
                 self._content(part, turn, f"{field}.content[{len(turn.content)}]")
@@ -158,7 +162,9 @@ class MessageWriter:
             case "file":
                 return self._file(part.file, field)
             case "refusal":
-                return {"type": "refusal", "refusal": part.refusal.text}
+                if self._profile.refusals:
+                    return {"type": "refusal", "refusal": part.refusal.text}
+                return {"type": "text", "text": part.refusal.text}
             case "native":
                 return self.native(part.native, field)
             case _:
@@ -213,6 +219,8 @@ class MessageWriter:
         for piece in result.content:
             self._content(piece, turn, f"{field}.content[{len(turn.content)}]")
         out: Json = {"role": "tool", "tool_call_id": result.call_id}
+        if result.name and "name" not in self._profile.message_unsupported:
+            out["name"] = result.name
         _set_content(out, turn, result.content_shape)
         if out.get("content") is None:  # a tool message must have content
             out["content"] = ""

@@ -17,8 +17,10 @@ class HostProfile:
     """What stands between the base URL and `/chat/completions`."""
     unsupported: frozenset[str] = frozenset()
     """Request fields that the host refuses."""
-    names: bool = True
-    """It takes `messages[].name`."""
+    message_unsupported: frozenset[str] = frozenset()
+    """Fields of a message that the host refuses."""
+    refusals: bool = True
+    """It takes an earlier turn's refusal; elsewhere that is text."""
     several: bool = True
     """It takes `n` above 1."""
     developer: bool = True
@@ -48,7 +50,9 @@ _GROQ: Final = HostProfile(
     prefix="/openai/v1",
     # https://console.groq.com/docs/openai: these, `messages[].name` and `n` above 1 are answered with 400.
     unsupported=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
-    names=False,
+    # Its assistant messages have no annotations, which histories of other hosts bring along.
+    message_unsupported=frozenset({"name", "annotations"}),
+    refusals=False,
     several=False,
     developer=False,
     allowed_tools=False,
