@@ -184,7 +184,7 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
         except asyncio.CancelledError as cancelled:
             _end(call, operation, cancelled)
             raise
-        except Exception:  # the caller learns that it failed, the log learns why
+        except Exception:  # noqa: BLE001 -- the caller learns that it failed, the log learns why
             _log.exception("router failed", operation=operation)
             internal = GatewayError(
                 "INTERNAL",
