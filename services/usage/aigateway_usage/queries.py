@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aigateway.v1 import usage_service_pb2
 from aigateway_common.errors import invalid
-from sqlalchemy import ColumnElement, case, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, case, func, literal_column, or_, select
 
 from aigateway_usage.paging import Position
 from aigateway_usage.rows import STATUSES, from_row
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 MAX_VALUES: Final = 1000
 """Values of one filter field."""
 
-_DAY_US: Final = 86_400_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _Key = usage_service_pb2.SummaryKey
-_day = attempts.c.started_at_us // _DAY_US
+_day = attempts.c.started_at_us // literal_column("86400000000", BigInteger)
+"""Days since the Unix epoch. The divisor is written out: PostgreSQL sees two parameters as two different groups."""
 
 _KEYS: Final[dict[int, ColumnElement[Any]]] = {
     _Key.SUMMARY_KEY_MODEL: attempts.c.sent_model,

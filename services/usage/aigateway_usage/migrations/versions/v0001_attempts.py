@@ -53,7 +53,7 @@ def upgrade() -> None:
     op.create_index("ix_attempts_started", "attempts", ["started_at_us", "event_id"])
     op.create_index("ix_attempts_request", "attempts", ["request_id"])
     op.create_index("ix_attempts_project", "attempts", ["project", "started_at_us"])
-    op.execute(_view(op.get_bind().dialect.name))
+    op.execute(_view(op.get_context().dialect.name))
 
 
 def _view(dialect: str) -> str:

@@ -1,0 +1,152 @@
+"""Writing: exactly once, in groups, bounded, and nobody fails for another's sake."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+from aigateway_common.errors import GatewayError
+from aigateway_usage.database import Database
+from aigateway_usage.ledger import Ledger, Recorded, insert_new
+from aigateway_usage.pricing import Pricer
+from aigateway_usage.rows import Row, to_row
+from aigateway_usage.settings import UsageSettings
+from sqlalchemy import text
+from sqlalchemy.dialects import postgresql, sqlite
+from support.attempts import attempt
+from support.ledger import rows as stored
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+_T = TypeVar("_T")
+
+
+class Watched(Database):
+    """A database that counts transactions and can be held before the next one."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, busy_timeout=10)
+        self.writes = 0
+        self.free = asyncio.Event()
+        self.free.set()
+
+    @override
+    async def write(self, work: Callable[[Connection], _T]) -> _T:
+        self.writes += 1
+        await self.free.wait()
+        return await super().write(work)
+
+
+@asynccontextmanager
+async def ledger(folder: Path, max_queued: int = 1000) -> AsyncIterator[tuple[Ledger, Watched]]:
+    database = Watched(f"sqlite+aiosqlite:///{folder / 'ledger.db'}")
+    await database.open()
+    one = Ledger(database, Pricer(UsageSettings("unused")), max_queued=max_queued)
+    try:
+        yield one, database
+    finally:
+        await one.flush()
+        await database.close()
+
+
+def rows(*numbers: int, **changes: Any) -> list[Row]:
+    return [to_row(attempt(number, **changes), 0) for number in numbers]
+
+
+async def test_known_events_change_nothing(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as (one, _):
+        assert await one.record(rows(1, 2)) == Recorded(2, 0)
+        assert await one.record(rows(2, 3, provider="other")) == Recorded(1, 1)
+        assert await one.record(rows(4, 4)) == Recorded(1, 1)
+        assert await one.record([]) == Recorded(0, 0)
+    assert [row["provider"] for row in stored(tmp_path, "SELECT * FROM attempts ORDER BY event_id")] == [
+        "acme",
+        "acme",
+        "other",
+        "acme",
+    ]
+
+
+async def test_the_same_events_from_many_at_once_are_counted_once(tmp_path: Path) -> None:
+    async with ledger(tmp_path, 100_000) as (one, _):
+        batches = [[(start + step) % 300 for step in range(40)] for start in range(0, 300, 7)] * 2
+        answers = await asyncio.gather(*(one.record(rows(*batch)) for batch in batches))
+    assert sum(answer.new for answer in answers) == 300
+    assert [answer.new + answer.duplicates for answer in answers] == [40] * len(batches)
+    assert len(stored(tmp_path)) == 300
+
+
+async def test_what_waits_is_written_in_one_transaction(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as (one, database):
+        database.free.clear()
+        first = asyncio.create_task(one.record(rows(0)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        rest = [asyncio.create_task(one.record(rows(number, number + 100))) for number in range(1, 51)]
+        await asyncio.sleep(0)
+        database.free.set()
+        assert await asyncio.gather(first, *rest) == [Recorded(1, 0), *[Recorded(2, 0)] * 50]
+        assert database.writes == 2
+
+
+async def test_a_full_queue_refuses_at_once_and_recovers(tmp_path: Path) -> None:
+    async with ledger(tmp_path, max_queued=3) as (one, database):
+        database.free.clear()
+        first = asyncio.create_task(one.record(rows(0)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(one.record(rows(1, 2)))
+        await asyncio.sleep(0)
+        with pytest.raises(GatewayError) as caught:
+            await one.record(rows(3, 4))
+        assert (caught.value.reason.name, caught.value.retry_after) == ("OVERLOADED", 1)
+        database.free.set()
+        assert [await first, await waiting] == [Recorded(1, 0), Recorded(2, 0)]
+        assert await one.record(rows(3, 4)) == Recorded(2, 0)
+
+
+async def test_one_bad_request_does_not_fail_those_beside_it(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as (one, database):
+        poison = rows(2)
+        poison[0]["request_id"] = None  # what validation keeps out: the database itself refuses it
+        database.free.clear()
+        tasks = [asyncio.create_task(one.record(batch)) for batch in (rows(0), rows(1), poison, rows(3))]
+        await asyncio.sleep(0)
+        database.free.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [answers[0], answers[1], answers[3]] == [Recorded(1, 0)] * 3
+    assert isinstance(answers[2], GatewayError)
+    assert len(stored(tmp_path)) == 3
+
+
+async def test_a_caller_that_went_away_harms_nobody(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as (one, database):
+        database.free.clear()
+        gone, stays = asyncio.create_task(one.record(rows(1))), asyncio.create_task(one.record(rows(2)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        database.free.set()
+        assert await stays == Recorded(1, 0)
+    assert len(stored(tmp_path)) == 2
+
+
+async def test_a_database_that_fails_is_reported_and_tried_again(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as (one, database):
+        await database.write(lambda connection: connection.execute(text("ALTER TABLE attempts RENAME TO away")))
+        with pytest.raises(GatewayError) as caught:
+            await one.record(rows(1))
+        assert caught.value.reason.retryable
+        await database.write(lambda connection: connection.execute(text("ALTER TABLE away RENAME TO attempts")))
+        assert await one.record(rows(1)) == Recorded(1, 0)
+
+
+@pytest.mark.parametrize(("name", "dialect"), [("sqlite", sqlite), ("postgresql", postgresql)])
+def test_both_databases_leave_known_events_alone(name: str, dialect: Any) -> None:
+    assert str(insert_new(name).compile(dialect=dialect.dialect())).endswith("ON CONFLICT (event_id) DO NOTHING")

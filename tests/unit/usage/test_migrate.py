@@ -1,0 +1,131 @@
+"""The schema: from nothing, again, by several at once, and the same as the tables the code knows."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from aigateway_common.errors import GatewayError
+from aigateway_usage import migrate
+from aigateway_usage.database import Database
+from aigateway_usage.migrate import HEAD, NewerSchemaError
+from aigateway_usage.tables import metadata
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def database(folder: Path) -> Database:
+    return Database(f"sqlite+aiosqlite:///{folder / 'deep' / 'ledger.db'}", busy_timeout=10)
+
+
+async def opened(folder: Path) -> None:
+    one = database(folder)
+    try:
+        await one.open()
+    finally:
+        await one.close()
+
+
+async def test_the_schema_is_made_from_nothing_and_is_what_the_code_knows(tmp_path: Path) -> None:
+    await opened(tmp_path)
+    engine = create_engine(f"sqlite:///{tmp_path / 'deep' / 'ledger.db'}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == HEAD
+        assert ScriptDirectory.from_config(migrate.config(connection)).get_heads() == [HEAD]
+    engine.dispose()
+
+
+async def test_opening_again_changes_nothing(tmp_path: Path) -> None:
+    await opened(tmp_path)
+    before = _schema(tmp_path)
+    await opened(tmp_path)
+    assert _schema(tmp_path) == before
+
+
+async def test_opening_a_current_ledger_does_not_load_alembic(tmp_path: Path) -> None:
+    await opened(tmp_path)
+    program = f"""
+import asyncio, sys
+from pathlib import Path
+from aigateway_usage.server import UsageComponent
+from aigateway_usage.settings import UsageSettings
+component = UsageComponent(UsageSettings({f"sqlite+aiosqlite:///{tmp_path / 'deep' / 'ledger.db'}"!r}))
+async def main():
+    await component.start()
+    await component.stop(1)
+asyncio.run(main())
+print([name for name in ("alembic", "genai_prices") if name in sys.modules])
+"""
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_several_that_open_at_once_make_one_schema(tmp_path: Path) -> None:
+    program = f"""
+import asyncio
+from aigateway_usage.database import Database
+async def main():
+    one = Database({f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}"!r}, busy_timeout=30)
+    await one.open()
+    await one.close()
+asyncio.run(main())
+"""
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(subprocess.run, [sys.executable, "-c", program], capture_output=True) for _ in range(3)]
+        assert [(run.result().returncode, run.result().stderr) for run in runs] == [(0, b"")] * 3
+
+
+async def test_a_failed_migration_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    with sqlite3.connect(tmp_path / "deep" / "ledger.db") as connection:
+        connection.execute("CREATE TABLE requests (mine)")  # in the way of the view, the last step
+    connection.close()
+    before = _schema(tmp_path)
+    with pytest.raises(GatewayError):
+        await opened(tmp_path)
+    assert _schema(tmp_path) == before
+
+
+async def test_a_newer_schema_is_refused_by_name(tmp_path: Path) -> None:
+    await opened(tmp_path)
+    with sqlite3.connect(tmp_path / "deep" / "ledger.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(NewerSchemaError, match="newer than this release"):
+        await opened(tmp_path)
+
+
+@pytest.mark.parametrize("url", ["mysql://host/x", "sqlite://", "sqlite+aiosqlite:///:memory:"])
+def test_what_cannot_be_a_ledger_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="ledger"):
+        Database(url, busy_timeout=1)
+
+
+async def test_a_folder_that_cannot_be_written_is_an_error_not_a_crash(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").mkdir()
+    one = Database(f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}", busy_timeout=1)
+    with pytest.raises(GatewayError) as caught:
+        await one.open()
+    await one.close()
+    assert caught.value.reason.name == "UNAVAILABLE"
+
+
+def _schema(folder: Path) -> list[tuple[str, str]]:
+    connection = sqlite3.connect(folder / "deep" / "ledger.db")
+    found = connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
+    connection.close()
+    return found
