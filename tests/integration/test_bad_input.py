@@ -1,4 +1,4 @@
-"""Bad input gets the right status and an error that names the field or the fix, on HTTP and on gRPC, and nothing crashes."""
+"""Bad input gets the right status and an error that names the field or the fix, on HTTP and on gRPC alike."""
 
 from __future__ import annotations
 
@@ -120,10 +120,11 @@ async def test_grpc(sandbox: Gateway, call: chat_pb2.ChatCall, reason: str, para
     async with grpc.aio.insecure_channel(sandbox.grpc) as channel:
         stub = GatewayServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            if stream:
-                await stub.StreamChat(gateway_service_pb2.StreamChatRequest(call=call)).read()
-            else:
-                await stub.Chat(gateway_service_pb2.ChatRequest(call=call))
+            await (
+                stub.StreamChat(gateway_service_pb2.StreamChatRequest(call=call)).read()
+                if stream
+                else stub.Chat(gateway_service_pb2.ChatRequest(call=call))
+            )
     error = from_rpc_error(caught.value)
     assert (error.reason.name, error.details.get("param")) == (reason, param)
     assert error.message
