@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 READERS: Final = 2
 """Queries that run at the same time; more wait."""
+MAX_QUERIES: Final = 100
+"""Queries that run or wait; more are refused with OVERLOADED at once."""
 
 _WRITE: Final = {"aigateway_write": True}
 _DRIVERS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
@@ -40,6 +42,7 @@ class Database:
         self._busy_timeout = busy_timeout
         self._engine: Engine | None = None
         self._writer = ThreadPoolExecutor(1, "ledger-write")
+        self._reading = 0
         self._readers = ThreadPoolExecutor(READERS, "ledger-read")
 
     async def open(self) -> None:
@@ -47,6 +50,7 @@ class Database:
 
         Raises:
             NewerSchemaError: A newer release wrote the database.
+            RuntimeError: PostgreSQL's driver is not installed.
             GatewayError: The database cannot be opened.
         """
         await asyncio.get_running_loop().run_in_executor(self._writer, self._open)
@@ -57,7 +61,13 @@ class Database:
 
     async def read(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` on one consistent state of the database."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, work, {})
+        if self._reading >= MAX_QUERIES:
+            raise GatewayError("OVERLOADED", "the ledger answers too many questions already; try again", retry_after=1)
+        self._reading += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, work, {})
+        finally:
+            self._reading -= 1
 
     async def close(self) -> None:
         """Wait for the work under way, and disconnect."""
@@ -101,7 +111,10 @@ def _sync_url(given: str) -> URL:
 
 def _engine(url: URL, busy_timeout: float) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_size=READERS + 1, max_overflow=0, pool_pre_ping=True)
+        try:
+            return create_engine(url, pool_size=READERS + 1, max_overflow=0, pool_pre_ping=True)
+        except ModuleNotFoundError as error:
+            raise RuntimeError("a ledger on PostgreSQL needs its driver: `pip install 'psycopg[binary]'`") from error
     engine = create_engine(url, pool_size=READERS + 1, max_overflow=0, connect_args={"timeout": busy_timeout})
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)

@@ -99,12 +99,13 @@ class Ledger:
         return group
 
     async def _write(self, group: list[_Waiting]) -> None:
-        """Write a group; when that fails, each of its requests alone, so that none fails for another's sake."""
+        """Write a group; when the database refuses it, each of its requests alone: none fails for another's sake."""
         try:
             results = await self._database.write(lambda connection: self._insert(connection, group))
         except Exception as error:  # noqa: BLE001 -- whatever it is, those who wait are told
-            if len(group) == 1:
-                _fail(group[0].done, error)
+            if len(group) == 1 or _unavailable(error):  # a database that is away is away for all of them
+                for waiting in group:
+                    _fail(waiting.done, error)
                 return
             for waiting in group:
                 await self._write([waiting])
@@ -138,6 +139,10 @@ def insert_new(dialect: str) -> Insert:
 def _insert_one(connection: Connection, statement: Insert, rows: list[Row]) -> Recorded:
     new = connection.execute(statement, rows).rowcount
     return Recorded(new, len(rows) - new)
+
+
+def _unavailable(error: Exception) -> bool:
+    return isinstance(error, GatewayError) and error.reason.retryable
 
 
 def _fail(done: asyncio.Future[Recorded], error: Exception) -> None:

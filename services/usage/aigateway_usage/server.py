@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aigateway.v1 import usage_service_pb2, usage_service_pb2_grpc
-from aigateway_common import attributes, logs
+from aigateway_common import attributes, logs, metrics
 from aigateway_common.errors import GatewayError, abort, invalid
 from aigateway_common.telemetry import SpanKind, Telemetry
 from typing_extensions import override
@@ -104,20 +105,22 @@ class _Servicer(usage_service_pb2_grpc.UsageServiceServicer):
         span.set(attributes.RPC_SYSTEM, "grpc")
         span.set(attributes.RPC_METHOD, f"{_SERVICE}/{method}")
         failure: BaseException | None = None
+        status, begun = metrics.OK, time.perf_counter()
         try:
             return await work(request)
         except GatewayError as error:
-            failure = error
+            failure, status = error, error.reason.name
             await abort(context, error)
         except asyncio.CancelledError as error:
-            failure = error
+            failure, status = error, "CANCELLED"
             raise
         except Exception as error:  # noqa: BLE001 -- the caller gets a status, the log the reason
-            failure = error
+            failure, status = error, "INTERNAL"
             _log.error("a call failed", method=method, exc_info=error)
             await abort(context, GatewayError("INTERNAL", "internal error; the logs have it"))
         finally:
             span.end(failure)
+            metrics.call_finished("usage", method, "", status, time.perf_counter() - begun)
 
     async def _record(
         self, request: usage_service_pb2.RecordAttemptsRequest

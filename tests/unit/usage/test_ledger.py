@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from aigateway_common.errors import GatewayError
-from aigateway_usage.database import Database
+from aigateway_usage.database import MAX_QUERIES, Database
 from aigateway_usage.ledger import Ledger, Recorded, insert_new
 from aigateway_usage.pricing import Pricer
 from aigateway_usage.rows import Row, to_row
@@ -145,6 +146,28 @@ async def test_a_database_that_fails_is_reported_and_tried_again(tmp_path: Path)
         assert caught.value.reason.retryable
         await database.write(lambda connection: connection.execute(text("ALTER TABLE away RENAME TO attempts")))
         assert await one.record(rows(1)) == Recorded(1, 0)
+
+
+async def test_a_database_that_is_away_is_asked_once_for_all_who_wait(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as (one, database):
+        await database.write(lambda connection: connection.execute(text("ALTER TABLE attempts RENAME TO away")))
+        database.writes = 0
+        answers = await asyncio.gather(*(one.record(rows(number)) for number in range(20)), return_exceptions=True)
+        assert database.writes == 1
+    assert [isinstance(answer, GatewayError) and answer.reason.name for answer in answers] == ["UNAVAILABLE"] * 20
+
+
+async def test_too_many_questions_are_refused_at_once(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as (_, database):
+        held = threading.Event()
+        running = [asyncio.create_task(database.read(lambda _: held.wait(30))) for _ in range(MAX_QUERIES)]
+        await asyncio.sleep(0)
+        with pytest.raises(GatewayError) as caught:
+            await database.read(lambda connection: connection.execute(text("SELECT 1")).scalar())
+        assert caught.value.reason.name == "OVERLOADED"
+        held.set()
+        assert all(await asyncio.gather(*running))
+        assert await database.read(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1
 
 
 @pytest.mark.parametrize(("name", "dialect"), [("sqlite", sqlite), ("postgresql", postgresql)])

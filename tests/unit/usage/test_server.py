@@ -24,6 +24,10 @@ _DAY = 86_400_000_000
 _PRICES = {"acme/*": PriceOverride(input=1, output=10, cache_read=0.1)}
 
 
+def _filter(**fields: Any) -> usage_service_pb2.AttemptFilter:
+    return usage_service_pb2.AttemptFilter(**fields)
+
+
 @pytest.fixture
 async def usage(tmp_path: Path) -> AsyncIterator[UsageServiceAsyncStub]:
     async with usage_service(settings(tmp_path, price_overrides=_PRICES)) as stub:
@@ -124,11 +128,11 @@ async def test_attempts_that_arrive_meanwhile_do_not_shift_the_next_page(usage: 
         (usage_service_pb2.ListAttemptsRequest(page_size=1001), "page_size"),
         (usage_service_pb2.ListAttemptsRequest(page_token="nonsense"), "page_token"),
         (
-            usage_service_pb2.ListAttemptsRequest(filter=usage_service_pb2.AttemptFilter(statuses=[0])),
+            usage_service_pb2.ListAttemptsRequest(filter=_filter(statuses=[0])),
             "filter.statuses[0]",
         ),
         (
-            usage_service_pb2.ListAttemptsRequest(filter=usage_service_pb2.AttemptFilter(models=["m"] * 1001)),
+            usage_service_pb2.ListAttemptsRequest(filter=_filter(models=["m"] * 1001)),
             "filter.models",
         ),
     ],
