@@ -1,4 +1,4 @@
-"""The structural promises: each provider has its row, cases and documents; files stay small; folders mean their name."""
+"""The structural promises: each provider has its row, cases and documents; files stay small; names are kept."""
 
 from __future__ import annotations
 
