@@ -84,6 +84,15 @@ REASONS: Final[Mapping[str, Reason]] = _table(
         False,
         "The request body is larger than the gateway or the provider takes.",
     ),
+    Reason(
+        "UNSUPPORTED_MEDIA_TYPE",
+        _Code.INVALID_ARGUMENT,
+        415,
+        _BAD,
+        "unsupported_media_type",
+        False,
+        "The request body is compressed, or is not marked as JSON where it must be.",
+    ),
     Reason("NOT_FOUND", _Code.NOT_FOUND, 404, _BAD, "not_found", False, "There is no such path or resource."),
     Reason(
         "METHOD_NOT_ALLOWED",
