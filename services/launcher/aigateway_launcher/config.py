@@ -77,6 +77,8 @@ class EdgeSection(_Section):
     max_body_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
     heartbeat_seconds: Seconds = 15.0
     request_timeout: Seconds = 600.0
+    max_timeout: Seconds = 3600.0
+    docs: Boolean = True
     cors_origins: list[str] = []
 
 

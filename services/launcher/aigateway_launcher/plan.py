@@ -349,7 +349,9 @@ class _Maker:
         return EdgeSettings(
             max_body_bytes=edge.max_body_bytes,
             heartbeat_seconds=edge.heartbeat_seconds,
-            request_timeout=edge.request_timeout,
+            default_timeout=edge.request_timeout,
+            max_timeout=edge.max_timeout,
+            docs=edge.docs,
             cors_origins=tuple(edge.cors_origins),
         )
 
