@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from aigateway.v1 import chat_pb2, model_pb2
 from aigateway_common import logs, metrics
-from aigateway_common.errors import GatewayError
 from aigateway_common.sse import NDJSONReader
 
 from aigateway_providers import upstream_errors
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from aigateway.v1 import embedding_pb2
+    from aigateway_common.errors import GatewayError
 
     from aigateway_providers.adapter import CallContext
     from aigateway_providers.ollama import wire
@@ -100,10 +100,12 @@ class OllamaAdapter:
                     waiting_since = 0
                 if events := stream.feed(reader.feed(chunk)):
                     yield events
-            if events := self._tail(stream, reader.close()):
+                if stream.error is not None:
+                    raise stream.error
+            if events := stream.feed(reader.close()):
                 yield events
             if stream.last is None:
-                raise upstream_errors.cut_short(self._name)
+                raise self._broken_off(stream.error)
             self._finished(call.model, request, stream.last)
 
     async def embed(self, call: embedding_pb2.EmbedCall, context: CallContext) -> embedding_pb2.Embeddings:
@@ -128,14 +130,11 @@ class OllamaAdapter:
             raise from_body(self._name, status, headers, content, model)
         return content
 
-    def _tail(self, stream: ChatStream, lines: list[bytes]) -> list[chat_pb2.ChatEvent]:
-        """The events of a last line without its newline; one that is cut off is no line."""
-        try:
-            return stream.feed(lines)
-        except GatewayError as error:
-            if error.reason.name == "UPSTREAM_INVALID":
-                raise upstream_errors.cut_short(self._name) from error
-            raise
+    def _broken_off(self, error: GatewayError | None) -> GatewayError:
+        """What a stream without its end means: a last line that is no JSON was cut off like the rest."""
+        if error is None or error.reason.name == "UPSTREAM_INVALID":
+            return upstream_errors.cut_short(self._name)
+        return error
 
     def _finished(self, model: str, request: ChatRequest, answer: wire.Answer) -> bool:
         """Count what Ollama measured. True when the prompt fills the window asked for, so that it was likely cut."""

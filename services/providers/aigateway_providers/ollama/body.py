@@ -45,7 +45,8 @@ def merge(body: dict[str, object], data: bytes, param: str) -> None:
         if isinstance(old, dict) and text.startswith(b"{"):
             merge(old, text, f"{param}.{key}")
         else:
-            body[key] = orjson.Fragment(text)
+            # A plain integer is one here too, so that it can be read again; as JSON it is the same.
+            body[key] = int(text) if text.isdigit() and len(text) < 16 else orjson.Fragment(text)
 
 
 def merge_mapping(body: dict[str, object], more: Mapping[str, object]) -> None:
@@ -58,14 +59,6 @@ def merge_mapping(body: dict[str, object], more: Mapping[str, object]) -> None:
             body[key] = inner
         else:
             body[key] = value
-
-
-def integer(value: object) -> int | None:
-    """The integer that a body's field holds, whether ours or the caller's JSON."""
-    if isinstance(value, orjson.Fragment):
-        text = value.contents
-        return int(text) if (text if isinstance(text, bytes) else text.encode()).isdigit() else None
-    return value if isinstance(value, int) else None
 
 
 def report_members(report: Report, data: bytes, prefix: str, detail: str = "") -> None:

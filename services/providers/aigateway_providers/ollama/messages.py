@@ -93,10 +93,13 @@ class _Turn:
     def add(self, part: message_pb2.Part) -> None:
         match part.WhichOneof("kind"):
             case "tool_call":
+                _report_marks(self.report, part, f"{self.path}.tool_calls[{len(self.tool_calls)}]")
                 self._tool_call(part.tool_call)
             case "tool_result":
+                _report_marks(self.report, part, self.path)
                 self.results.append(self._tool_result(part.tool_result))
             case "reasoning":
+                _report_marks(self.report, part, f"{self.path}.reasoning_details")
                 self._reasoning(part.reasoning)
             case _:
                 self._content(part)

@@ -14,7 +14,7 @@ import orjson
 from aigateway.v1 import chat_pb2, embedding_pb2, message_pb2
 from aigateway_common.errors import GatewayError, invalid
 
-from aigateway_providers.ollama.body import integer, json_object, merge, merge_mapping, report_members
+from aigateway_providers.ollama.body import json_object, merge, merge_mapping, report_members
 from aigateway_providers.ollama.messages import to_messages, tool_definition
 from aigateway_providers.report import Report
 
@@ -70,7 +70,8 @@ def chat_request(call: chat_pb2.ChatCall, settings: ProviderSettings, *, stream:
     _report_rest(call, report)
     _merge_own(call, settings.name, body, report)
     options = body["options"]
-    num_ctx = integer(options.get("num_ctx")) if isinstance(options, dict) else None
+    window = options.get("num_ctx") if isinstance(options, dict) else None
+    num_ctx = window if isinstance(window, int) else None
     if not options:
         del body["options"]
     body["stream"] = stream
@@ -226,14 +227,16 @@ def _in_the_cloud(model: str, base_url: str) -> bool:
 
 def _think(asked: chat_pb2.ReasoningOptions, body: dict[str, object], report: Report) -> bool:
     """Set `think`; unset leaves the model's own default. Answers whether to hide the thinking from the caller."""
-    if asked.effort:
+    if asked.effort and asked.effort != "default":
         if asked.effort not in _EFFORTS:
             raise invalid("reasoning_effort", f"`reasoning_effort` must be one of {', '.join(_EFFORTS)}")
         think = body["think"] = _EFFORTS[asked.effort]
         if think and think != asked.effort:
             report.clamped("reasoning_effort", f"`{think}` is the nearest that Ollama has")
-    elif asked.HasField("budget_tokens") and not asked.adaptive:
+    elif asked.HasField("budget_tokens"):
         body["think"] = asked.budget_tokens != 0
+    elif asked.adaptive:
+        body["think"] = True
     if asked.budget_tokens > 0:
         report.dropped("reasoning.max_tokens", "Ollama has no budget of reasoning")
     if asked.summary:

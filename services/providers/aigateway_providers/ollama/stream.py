@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
+from aigateway_common.errors import GatewayError
 
 from aigateway_providers.ollama.response import (
     DIALECT,
@@ -41,7 +42,18 @@ class ChatStream:
         hide_thinking: Leave the reasoning out.
     """
 
-    __slots__ = ("_calls", "_hide", "_notes", "_parts", "_provider", "_reasoning", "_start_extra", "_text", "last")
+    __slots__ = (
+        "_calls",
+        "_hide",
+        "_notes",
+        "_parts",
+        "_provider",
+        "_reasoning",
+        "_start_extra",
+        "_text",
+        "error",
+        "last",
+    )
 
     def __init__(
         self, provider: str, notes: Sequence[chat_pb2.TranslationNote], *, hide_thinking: bool = False
@@ -57,17 +69,18 @@ class ChatStream:
         self._text = -1
         self.last: wire.Answer | None = None
         """The last line, once it has come; the answer is complete then and not before."""
+        self.error: GatewayError | None = None
+        """What went wrong after the events answered so far; to be raised once they are passed on."""
 
     def feed(self, lines: Iterable[bytes]) -> list[chat_pb2.ChatEvent]:
-        """The events of some lines.
-
-        Raises:
-            GatewayError: What an error line stands for; UPSTREAM_INVALID for a line that is not JSON.
-        """
+        """The events of some lines, up to an error: what an error line stands for, or UPSTREAM_INVALID for no JSON."""
         events: list[chat_pb2.ChatEvent] = []
-        for line in lines:
-            if self.last is None:
-                self._line(line, events)
+        try:
+            for line in lines:
+                if self.last is None:
+                    self._line(line, events)
+        except GatewayError as error:
+            self.error = error
         return events
 
     def _line(self, line: bytes, events: list[chat_pb2.ChatEvent]) -> None:
