@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import orjson
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aigateway.v1 import chat_pb2
-    from msgspec import Raw
 
     from aigateway_providers.report import Report
 
-_UNIT: float = 1e-6
+_KNOWN: Final = frozenset({"embeddings", "usageMetadata"})
+_UNIT: Final = 1e-6
 """How far from 1 the length of a vector may be and still count as 1."""
 
 
@@ -29,9 +29,7 @@ class _Embedding(msgspec.Struct):
     values: list[float]
 
 
-class _Answer(msgspec.Struct, rename="camel"):
-    embeddings: list[_Embedding]
-    usage_metadata: Raw | None = None
+_VECTORS: Final = msgspec.json.Decoder(list[_Embedding])
 
 
 def embed_body(call: embedding_pb2.EmbedCall, resource: str, report: Report) -> bytes:
@@ -76,23 +74,24 @@ def vectors(
     Raises:
         msgspec.DecodeError: The JSON is no such answer, or has another number of vectors.
     """
-    answer = msgspec.json.decode(wire.compact(body), type=_Answer)
-    if len(answer.embeddings) != len(call.inputs):
-        raise msgspec.ValidationError(f"{len(answer.embeddings)} vectors for {len(call.inputs)} texts")
+    answer = wire.fields(wire.compact(body))
+    embeddings = _VECTORS.decode(answer.get("embeddings", b"[]"))
+    if len(embeddings) != len(call.inputs):
+        raise msgspec.ValidationError(f"{len(embeddings)} vectors for {len(call.inputs)} texts")
     usage = Usage()
-    if answer.usage_metadata is not None:
-        usage.see(answer.usage_metadata)
+    if "usageMetadata" in answer:
+        usage.see(answer["usageMetadata"])
     cut = call.HasField("dimensions")
     return embedding_pb2.Embeddings(
         model=call.model,
         embeddings=[
             embedding_pb2.Embedding(index=index, values=_unit(found.values) if cut else found.values)
-            for index, found in enumerate(answer.embeddings)
+            for index, found in enumerate(embeddings)
         ],
         usage=usage.proto(),
         translation=notes,
         dialect=wire.DIALECT,
-        extra_json=wire.rest(wire.fields(wire.compact(body)), frozenset({"embeddings", "usageMetadata"})),
+        extra_json=wire.rest(answer, _KNOWN),
     )
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
 from aigateway.v1 import model_pb2
-from msgspec import Raw
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _CHAT: Final = "generateContent"
 _EMBED: Final = frozenset({"embedContent", "batchEmbedContents"})
@@ -21,12 +17,12 @@ class _Model(msgspec.Struct, rename="camel"):
     display_name: str = ""
     input_token_limit: int | None = None
     output_token_limit: int | None = None
-    supported_generation_methods: Sequence[str] = ()
+    supported_generation_methods: tuple[str, ...] = ()
     thinking: bool | None = None
 
 
 class _Page(msgspec.Struct, rename="camel"):
-    models: list[Raw] = []
+    models: list[msgspec.Raw] = []
     next_page_token: str = ""
 
 
@@ -46,7 +42,7 @@ def page(body: bytes, provider: str) -> tuple[list[model_pb2.Model], str]:
     return models, found.next_page_token
 
 
-def _model(raw: Raw, provider: str) -> model_pb2.Model | None:
+def _model(raw: msgspec.Raw, provider: str) -> model_pb2.Model | None:
     entry = msgspec.json.decode(raw, type=_Model)
     chats = _CHAT in entry.supported_generation_methods
     embeds = not _EMBED.isdisjoint(entry.supported_generation_methods)
