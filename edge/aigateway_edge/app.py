@@ -1,0 +1,92 @@
+"""The edge as an ASGI application.
+
+The routes that matter for speed are plain ASGI callables inside the FastAPI application; no middleware stands between
+them and the server, since one that wraps responses would hide disconnects.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aigateway.v1 import gateway_service_pb2_grpc
+from aigateway_common.errors import GatewayError
+from aigateway_common.telemetry import Telemetry
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+
+from aigateway_edge import errors, health, openapi
+from aigateway_edge.chat import ChatCompletions
+from aigateway_edge.embeddings import Embeddings
+from aigateway_edge.exchange import Edge
+from aigateway_edge.inbound import Inbound
+from aigateway_edge.models import Models
+
+if TYPE_CHECKING:
+    from grpc import aio
+    from starlette.requests import Request
+
+    from aigateway_edge.settings import EdgeSettings
+
+_EXPOSED: Final = ("x-request-id", "x-provider", "x-model", "server-timing", "x-gateway-translation", "retry-after")
+
+
+def create_app(
+    settings: EdgeSettings,
+    *,
+    gateway: aio.Channel,
+    telemetry: Telemetry = Telemetry.off(),  # noqa: B008 # one no-op for all
+) -> FastAPI:
+    """The application; `gateway` leads to the router, in process or over the wire."""
+    stub: gateway_service_pb2_grpc.GatewayServiceAsyncStub = gateway_service_pb2_grpc.GatewayServiceStub(gateway)
+    edge = Edge(settings, gateway, stub, telemetry)
+    app = FastAPI(
+        title="AI gateway",
+        docs_url="/docs" if settings.docs else None,
+        openapi_url="/openapi.json" if settings.docs else None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: _http_error},
+    )
+    chat, embed, models = ChatCompletions(edge), Embeddings(edge), Models(edge)
+    app.router.routes[:0] = [
+        Route("/v1/chat/completions", chat, methods=["POST"], name="chat"),
+        Route("/chat/completions", chat, methods=["POST"], name="chat_short"),
+        Route("/v1/embeddings", embed, methods=["POST"], name="embeddings"),
+        Route("/embeddings", embed, methods=["POST"], name="embeddings_short"),
+        Route("/v1/models", models, methods=["GET"], name="models"),
+        Route("/models", models, methods=["GET"], name="models_short"),
+        Route("/v1/models/{id:path}", models, methods=["GET"], name="model"),
+        Route("/models/{id:path}", models, methods=["GET"], name="model_short"),
+    ]
+    app.include_router(health.router(edge))
+    app.openapi = openapi.cached(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the page
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED,
+        )
+    return app
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Unknown paths and methods, in OpenAI's shape."""
+    assert isinstance(error, HTTPException)  # noqa: S101 # registered for it alone
+    where = f"`{request.method} {request.url.path[:128]}`"
+    match error.status_code:
+        case 404:
+            failure = GatewayError("NOT_FOUND", f"there is no route {where}; `/docs` lists them")
+        case 405:
+            failure = GatewayError("METHOD_NOT_ALLOWED", f"{where} is not allowed; `/docs` lists what is")
+        case status:
+            failure = GatewayError("INVALID_REQUEST" if status < 500 else "INTERNAL", str(error.detail))
+    response = Response(errors.body(failure), error.status_code, media_type="application/json")
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    response.headers["x-request-id"] = Inbound(request.scope).request_id
+    return response

@@ -1,0 +1,218 @@
+"""One HTTP request from its headers to its last byte: what every route shares.
+
+An exchange knows who asks, waits for a call while watching for the caller's disconnect, answers or fails exactly once,
+and leaves one log line, one span and its metrics. What is asked and answered is the routes' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from aigateway_common import attributes, logs, metrics
+from aigateway_common.errors import GatewayError, from_rpc_error
+from aigateway_common.telemetry import SpanKind
+from grpc import aio
+
+from aigateway_edge import errors, header_values
+from aigateway_edge.inbound import ClientGoneError, Inbound
+from aigateway_edge.sse_out import SseOut
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from aigateway.v1 import chat_pb2, gateway_service_pb2, gateway_service_pb2_grpc
+    from aigateway_common.telemetry import Span, Telemetry
+    from starlette.types import Receive, Scope, Send
+
+    from aigateway_edge.settings import EdgeSettings
+
+T = TypeVar("T")
+
+_SERVICE: Final = "edge"
+_log = logs.get("edge")
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What all exchanges share."""
+
+    settings: EdgeSettings
+    gateway: aio.Channel
+    stub: gateway_service_pb2_grpc.GatewayServiceAsyncStub
+    telemetry: Telemetry
+
+
+class Exchange:
+    """One request and its answer."""
+
+    def __init__(self, edge: Edge, operation: str, scope: Scope, receive: Receive, send: Send) -> None:
+        self.edge = edge
+        self.settings = edge.settings
+        self.operation = operation
+        self.scope = scope
+        self.receive = receive
+        self.inbound = Inbound(scope)
+        self.request_id = self.inbound.request_id
+        self.model = ""
+        """The name the caller used, once it is known."""
+        self._send = send
+        self._began = time.monotonic_ns()
+        self._provider = ""
+        self._sent_model = ""
+        self._status = 0
+        self._outcome = metrics.OK
+        self._error: BaseException | None = None
+        self._gone = False
+        self._sse: SseOut | None = None
+        self._trace = self.inbound.trace_context()
+        self.span: Span = edge.telemetry.span(
+            f"{scope['method']} {scope['path']}" if edge.telemetry.enabled else "",
+            kind=SpanKind.SERVER,
+            parent=self._trace,
+        )
+
+    def metadata(self) -> aio.Metadata:
+        """What goes with the call to the router."""
+        trace = self.span.metadata() or self._trace
+        return aio.Metadata(*self.inbound.credentials(), ("x-request-id", self.request_id), *trace)
+
+    def timeout(self) -> float:
+        """Seconds that the call may take."""
+        return self.inbound.timeout(self.settings)
+
+    async def body(self) -> bytes:
+        """The request's body."""
+        return await self.inbound.body(self.receive, self.settings.max_body_bytes)
+
+    async def result(self, call: aio.UnaryUnaryCall[Any, T]) -> T:
+        """The answer to a unary call, which is cancelled as soon as the caller goes away."""
+        watch = asyncio.ensure_future(self._watch(call))
+        try:
+            return await call
+        except asyncio.CancelledError:
+            if self._gone:
+                raise ClientGoneError from None
+            raise
+        finally:
+            watch.cancel()
+            call.cancel()
+
+    def open_stream(self, call: aio.UnaryStreamCall[Any, Any]) -> SseOut:
+        """The response as an event stream, which cancels `call` as soon as the caller goes away."""
+
+        def gone() -> None:
+            self._gone = True
+            call.cancel()
+
+        self._sse = SseOut(self._send, self.receive, gone, self.settings.heartbeat_seconds, self._base_headers())
+        return self._sse
+
+    @property
+    def gone(self) -> bool:
+        """Whether the caller has closed the connection."""
+        return self._gone
+
+    def routed(
+        self,
+        route: gateway_service_pb2.Route,
+        timing: chat_pb2.CallTiming,
+        notes: Sequence[chat_pb2.TranslationNote],
+    ) -> errors.Headers:
+        """Note where the call went, and say so in headers."""
+        self._provider, self._sent_model = route.provider, route.sent_model
+        value, own = header_values.server_timing(timing, time.monotonic_ns() - self._began)
+        metrics.overhead(_SERVICE, own)
+        headers: errors.Headers = [
+            (b"x-provider", header_values.safe(route.provider)),
+            (b"x-model", header_values.safe(route.sent_model)),
+            (b"server-timing", value),
+        ]
+        report = header_values.translation(notes) if notes else b""
+        if report:
+            headers.append((b"x-gateway-translation", report))
+        if self.edge.telemetry.enabled:
+            self.span.set(attributes.EDGE_TIME, own)
+            self.span.set(attributes.PROVIDER, attributes.provider_name(route.provider))
+            if report:
+                self.span.set(attributes.TRANSLATION, report.decode())
+        return headers
+
+    async def reply(self, body: bytes, headers: errors.Headers | None = None, status: int = 200) -> None:
+        """Answer with JSON."""
+        self._status = status
+        all_headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            *self._base_headers(),
+            *(headers or ()),
+        ]
+        await self._send({"type": "http.response.start", "status": status, "headers": all_headers})
+        await self._send({"type": "http.response.body", "body": b"" if self.scope["method"] == "HEAD" else body})
+
+    async def run(self, work: Awaitable[None]) -> None:
+        """Do the work of a route; however it ends, the caller is answered if still there, and the end is noted."""
+        try:
+            await work
+            if self._sse is not None:
+                self._status = 200
+        except ClientGoneError as error:
+            self._failed(GatewayError("CANCELLED", "the caller went away"), error)
+        except asyncio.CancelledError as error:
+            self._failed(GatewayError("CANCELLED", "the server is stopping"), error)
+            raise
+        except GatewayError as error:
+            await self._fail(error)
+        except aio.AioRpcError as error:
+            await self._fail(from_rpc_error(error))
+        except Exception as error:  # noqa: BLE001 # nothing may take the server down, and the caller is owed an answer
+            _log.exception("fault", request_id=self.request_id, operation=self.operation)
+            await self._fail(GatewayError("INTERNAL", "internal error; the logs have it under the request id"), error)
+        finally:
+            self._close()
+
+    async def _watch(self, call: aio.Call) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        call.cancel()
+
+    def _failed(self, error: GatewayError, cause: BaseException | None = None) -> None:
+        self._outcome = error.reason.name
+        self._error = cause or error
+        self._provider = self._provider or error.details.get("provider", "")
+        self._status = error.http_status
+
+    async def _fail(self, error: GatewayError, cause: BaseException | None = None) -> None:
+        self._failed(error, cause)
+        if self._sse is not None and self._sse.committed:
+            await self._sse.fail(error)
+        else:
+            await self.reply(errors.body(error), errors.headers(error), error.http_status)
+
+    def _base_headers(self) -> errors.Headers:
+        return [(b"x-request-id", self.request_id.encode())]
+
+    def _close(self) -> None:
+        seconds = (time.monotonic_ns() - self._began) / 1e9
+        metrics.call_finished(_SERVICE, self.operation, self._provider, self._outcome, seconds)
+        if self.edge.telemetry.enabled:
+            self.span.set(attributes.HTTP_METHOD, self.scope["method"])
+            self.span.set(attributes.HTTP_STATUS, self._status)
+            self.span.set(attributes.REQUEST_ID, self.request_id)
+            self.span.set(attributes.REQUESTED_MODEL, self.model or None)
+            self.span.end(self._error)
+        _log.info(
+            "call",
+            request_id=self.request_id,
+            trace_id=self.span.trace_id,
+            operation=self.operation,
+            status=self._status,
+            outcome=self._outcome,
+            provider=self._provider,
+            model=self.model,
+            sent_model=self._sent_model,
+            seconds=round(seconds, 6),
+        )

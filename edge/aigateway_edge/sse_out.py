@@ -1,0 +1,91 @@
+"""Writing an event stream to one caller: committing late, keeping it alive, and noticing that the caller has gone.
+
+The status is committed with the first bytes, so that a failure before them still has its own. One task per stream
+waits for the disconnect and, whenever the stream has been silent for the heartbeat's time, writes a comment; there is
+no timer per record. Not for reading streams: see `aigateway_common.sse`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from aigateway_edge.openai.chunks import error_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aigateway_common.errors import GatewayError
+    from starlette.types import Receive, Send
+
+    from aigateway_edge.errors import Headers
+
+_HEADERS: Final = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+_HEARTBEAT: Final = b": keep-alive\n\n"
+
+
+class SseOut:
+    """One event stream."""
+
+    __slots__ = ("_active", "_gone", "_headers", "_heartbeat", "_lock", "_receive", "_send", "_task", "committed")
+
+    def __init__(
+        self, send: Send, receive: Receive, gone: Callable[[], None], heartbeat: float, headers: Headers
+    ) -> None:
+        self._send = send
+        self._receive = receive
+        self._gone = gone
+        self._heartbeat = heartbeat
+        self._headers = headers
+        self._lock = asyncio.Lock()  # the heartbeat and the stream never write at once
+        self._active = False
+        self.committed = False
+        """Whether the status has been sent."""
+        self._task = asyncio.ensure_future(self._watch())
+
+    async def send(self, data: bytes, headers: Headers | None = None) -> None:
+        """Write some records; the first time with the status, and with `headers`."""
+        async with self._lock:
+            self._active = True
+            if not self.committed:
+                await self._commit(headers or [])
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes) -> None:
+        """Write the last records and end the response."""
+        self._task.cancel()
+        async with self._lock:
+            if not self.committed:
+                await self._commit([])
+            await self._send({"type": "http.response.body", "body": data})
+
+    async def fail(self, error: GatewayError) -> None:
+        """Write one error record and end the response, without the mark that ends a whole stream."""
+        await self.end(error_record(error))
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._task.cancel()
+
+    async def _commit(self, headers: Headers) -> None:
+        self.committed = True
+        all_headers = [*_HEADERS, *self._headers, *headers]
+        await self._send({"type": "http.response.start", "status": 200, "headers": all_headers})
+
+    async def _watch(self) -> None:
+        while True:
+            self._active = False
+            try:
+                async with asyncio.timeout(self._heartbeat):
+                    message = await self._receive()
+            except TimeoutError:
+                if not self._active and not self._lock.locked():
+                    await self.send(_HEARTBEAT)
+                continue
+            if message["type"] == "http.disconnect":
+                self._gone()
+                return
