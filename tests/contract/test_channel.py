@@ -709,25 +709,23 @@ async def test_cancelling_the_task_that_iterates_cancels_the_handler(connect: Co
     await soon(handler.cancelled.wait())
 
 
-async def test_a_dropped_stream_is_cancelled(connect: Connect) -> None:
-    handler = Hanging(1)
-    link = await connect(StreamChat=handler.handler())
-
-    async def first() -> object:
-        return await link.stub.StreamChat(STREAM).read()
-
-    assert await first() == text(0)
-    gc.collect()
-    await soon(handler.cancelled.wait())
-
-
-async def test_breaking_out_of_an_iteration_in_process_cancels_it() -> None:
-    """On the wire a dropped iteration goes on unless its call is cancelled, so callers must; this is a safety net."""
-    handler = Hanging(1)
-    link = await _link("inprocess", _servicer(StreamChat=handler.handler()))
-    async for message in link.stub.StreamChat(STREAM):
+async def _break_out(call: Any) -> None:
+    async for message in call:
         assert message == text(0)
         break
+
+
+async def _read_once(call: Any) -> None:
+    assert await call.read() == text(0)
+
+
+@pytest.mark.parametrize("use", [_break_out, _read_once])
+async def test_a_stream_dropped_in_process_is_cancelled(use: Callable[[Any], Awaitable[None]]) -> None:
+    """On the wire it goes on until its deadline unless its call is cancelled, so callers must; this is a safety net."""
+    handler = Hanging(1)
+    link = await _link("inprocess", _servicer(StreamChat=handler.handler()))
+
+    await use(link.stub.StreamChat(STREAM))
 
     await soon(handler.cancelled.wait())
     await link.server.stop(None)
