@@ -6,6 +6,7 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import orjson
 from aigateway.v1 import message_pb2
 from aigateway_common.errors import GatewayError
 
@@ -13,8 +14,6 @@ from aigateway_providers import splice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    import orjson
 
     from aigateway_providers.openai_compat.profiles import HostProfile
     from aigateway_providers.report import Report
@@ -35,6 +34,7 @@ _AUDIO_FORMATS: Final[Mapping[str, str]] = {
     "audio/mpeg": "mp3",
     "audio/mp3": "mp3",
 }
+_NOTHING: Final = (b"null", b"[]", b'""')
 DIALECT: Final = message_pb2.DIALECT_OPENAI_CHAT
 
 
@@ -114,7 +114,7 @@ class MessageWriter:
     def _refused(self, out: Json, field: str) -> None:
         """Take out what the host refuses."""
         for key in self._profile.message_unsupported:
-            if out.pop(key, None) is not None:
+            if key in out and orjson.dumps(out.pop(key)) not in _NOTHING:
                 self._report.dropped(f"{field}.{key}")
 
     def _role(self, message: message_pb2.Message, field: str) -> str:

@@ -32,7 +32,7 @@ _ABSENT: Final = object()
 class _ToolCall:
     """A tool call on its way: told of once its name is known."""
 
-    __slots__ = ("id", "name", "part", "pending", "type")
+    __slots__ = ("id", "name", "ordinal", "part", "pending", "type")
 
     def __init__(self, part: int) -> None:
         self.part = part
@@ -40,6 +40,8 @@ class _ToolCall:
         self.name = ""
         self.type = message_pb2.TOOL_CALL_TYPE_FUNCTION
         self.pending = ""
+        self.ordinal = 0
+        """Its place among the calls of the answer, once it is told of."""
 
 
 class _ChoiceState:
@@ -74,6 +76,8 @@ class StreamTranslator:
         self._notes = notes
         self._common: dict[str, Any] | None = None
         """The extra fields of `start`, once it is told."""
+        self._early: dict[str, Any] = {}
+        """Extra fields of chunks before the first that says whose they are (Azure's filter results)."""
         self._choices: dict[int, _ChoiceState] = {}
         self._usage: chat_pb2.ChatEvent | None = None
 
@@ -94,19 +98,35 @@ class StreamTranslator:
             raise from_event(self._provider, chunk["error"])
         choices = chunk.pop("choices", None) or ()
         usage = _take_usage(chunk)
+        if self._common is None and not choices and not chunk.get("id"):
+            self._early |= _without_head(chunk)
+            return
         begun = len(events)
         extra = self._start(chunk, events) if self._common is None else self._differing(chunk)
         for choice in choices:
             self._choice(choice, events)
         if usage:
             self._usage = chat_pb2.ChatEvent(usage=to_usage(usage))
-        _attach(events, begun, extra, self._usage if usage else None)
+        if len(events) > begun:
+            events[begun].extra_json = dump(extra)
+        else:
+            self._leftover(extra, events, usage_only=bool(usage))
 
     def close(self) -> list[chat_pb2.ChatEvent]:
         """What is still to be told when the connection ends: usage, of a stream that was cut off after it."""
         return [] if self.done or self._usage is None else [self._usage]
 
-    def _start(self, chunk: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> bytes:
+    def _leftover(self, extra: dict[str, Any], events: list[chat_pb2.ChatEvent], *, usage_only: bool) -> None:
+        """Extra fields of a chunk that tells nothing else; padding is not worth an event."""
+        extra.pop("obfuscation", None)
+        if not extra:
+            return
+        if usage_only and self._usage is not None:
+            self._usage.extra_json = dump(extra)
+        else:
+            events.append(chat_pb2.ChatEvent(extra=chat_pb2.StreamExtra(), extra_json=dump(extra)))
+
+    def _start(self, chunk: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> dict[str, Any]:
         start = chat_pb2.StreamStart(
             id=chunk.pop("id", None) or "",
             created=whole(chunk.pop("created", None)),
@@ -115,21 +135,20 @@ class StreamTranslator:
             dialect=DIALECT,
         )
         chunk.pop("object", None)
-        own = {key: chunk.pop(key) for key in _OF_ONE_CHUNK if key in chunk}
+        own = self._early | {key: chunk.pop(key) for key in _OF_ONE_CHUNK if key in chunk}
         start.extra_json = dump(chunk)
         self._common = chunk
         events.append(chat_pb2.ChatEvent(start=start))
-        return dump(own)
+        return own
 
-    def _differing(self, chunk: dict[str, Any]) -> bytes:
+    def _differing(self, chunk: dict[str, Any]) -> dict[str, Any]:
         """The chunk's extra fields that `start` has not told."""
         common = self._common or {}
-        for key in ("id", "object", "created", "model"):
-            chunk.pop(key, None)
+        _without_head(chunk)
         for key, value in common.items():
             if chunk.get(key, _ABSENT) == value:
                 del chunk[key]
-        return dump(chunk)
+        return chunk
 
     def _choice(self, choice: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> None:
         index = choice.pop("index", 0)
@@ -155,8 +174,10 @@ class StreamTranslator:
         first = events[begun]
         if logprobs is not None:
             first.logprobs_json = orjson.dumps(logprobs)
-        first.choice_extra_json = dump(choice)
-        first.delta_extra_json = dump(delta)
+        if choice:
+            first.choice_extra_json = dump(choice)
+        if delta:
+            first.delta_extra_json = dump(delta)
 
     def _delta(self, index: int, state: _ChoiceState, delta: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> None:
         """Add the events of a delta and take what they tell out of it."""
@@ -172,21 +193,18 @@ class StreamTranslator:
             events.append(chat_pb2.ChatEvent(choice=index, part=state.part("refusal"), refusal=refusal))
         if audio := delta.pop("audio", None):
             events.append(chat_pb2.ChatEvent(choice=index, part=state.part("audio"), audio=_audio(audio)))
-        calls = delta.pop("tool_calls", None) or ()
-        for call in calls:
+        for call in delta.pop("tool_calls", None) or ():
             self._tool_call(index, state, call, events)
-        if rest := [call for call in calls if len(call) > 1]:
-            delta["tool_calls"] = rest
 
     def _tool_call(
         self, index: int, state: _ChoiceState, delta: dict[str, Any], events: list[chat_pb2.ChatEvent]
     ) -> None:
-        """Add the events of a tool call's delta and take what they tell out of it, all but its index."""
+        """Add the events of a tool call's delta; its extra fields follow in one of their own."""
         call_id = delta.pop("id", None) or ""
         custom = delta.pop("type", None) == "custom" or "custom" in delta
         body = delta.pop("custom" if custom else "function", None) or {}
         name = body.get("name") or ""
-        call = self._call_at(state, delta.setdefault("index", None), call_id, name)
+        call = self._call_at(state, delta.pop("index", None), call_id, name)
         if custom:
             call.type = message_pb2.TOOL_CALL_TYPE_CUSTOM
         call.id = call.id or call_id
@@ -196,11 +214,14 @@ class StreamTranslator:
         if call.name:
             if text:
                 events.append(chat_pb2.ChatEvent(choice=index, part=call.part, arguments=text))
-            return
-        call.pending += text
-        if name:
-            call.name = name
-            _tell(index, state, call, events)
+        else:
+            call.pending += text
+            if name:
+                call.name = name
+                _tell(index, state, call, events)
+        if delta:
+            rest = dump({"tool_calls": [{"index": call.ordinal} | delta]})
+            events.append(chat_pb2.ChatEvent(choice=index, extra=chat_pb2.StreamExtra(), delta_extra_json=rest))
 
     def _call_at(self, state: _ChoiceState, place: int | None, call_id: str, name: str) -> _ToolCall:
         """The call a delta belongs to: by the host's index, and a new one where another id and name come."""
@@ -234,14 +255,20 @@ class StreamTranslator:
 
 
 def _tell(index: int, state: _ChoiceState, call: _ToolCall, events: list[chat_pb2.ChatEvent]) -> None:
-    call_id = call.id or f"call_{uuid.uuid4().hex[:24]}"
-    start = chat_pb2.ToolCallStart(id=call_id, name=call.name, index=state.started, type=call.type)
+    call.id = call.id or f"call_{uuid.uuid4().hex[:24]}"
+    call.ordinal = state.started
     state.started += 1
-    call.id = call_id
+    start = chat_pb2.ToolCallStart(id=call.id, name=call.name, index=call.ordinal, type=call.type)
     events.append(chat_pb2.ChatEvent(choice=index, part=call.part, tool_call=start))
     if call.pending:
         events.append(chat_pb2.ChatEvent(choice=index, part=call.part, arguments=call.pending))
         call.pending = ""
+
+
+def _without_head(chunk: dict[str, Any]) -> dict[str, Any]:
+    for key in ("id", "object", "created", "model"):
+        chunk.pop(key, None)
+    return chunk
 
 
 def _take_usage(chunk: dict[str, Any]) -> Mapping[str, Any] | None:
@@ -250,18 +277,6 @@ def _take_usage(chunk: dict[str, Any]) -> Mapping[str, Any] | None:
     if usage is None and (groq := chunk.get("x_groq")):
         usage = groq.get("usage")
     return usage
-
-
-def _attach(events: list[chat_pb2.ChatEvent], begun: int, extra: bytes, usage: chat_pb2.ChatEvent | None) -> None:
-    """Put the chunk's extra fields on its first event, or on one of their own."""
-    if not extra:
-        return
-    if len(events) > begun:
-        events[begun].extra_json = extra
-    elif usage is not None:
-        usage.extra_json = extra
-    else:
-        events.append(chat_pb2.ChatEvent(extra=chat_pb2.StreamExtra(), extra_json=extra))
 
 
 def _audio(audio: dict[str, Any]) -> chat_pb2.AudioDelta:
