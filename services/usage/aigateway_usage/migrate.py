@@ -50,7 +50,7 @@ def config(connection: Connection) -> Config:
     from alembic.config import Config  # noqa: PLC0415 -- slow to import, seldom needed
 
     result = Config()
-    result.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    result.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
     result.set_main_option("path_separator", "os")
     result.attributes["connection"] = connection
     return result

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aigateway.v1 import usage_service_pb2
-from aigateway_common.errors import from_rpc_error
+from aigateway_common.errors import GatewayError, from_rpc_error
+from aigateway_usage.ledger import Recorded
+from aigateway_usage.rows import to_row
+from aigateway_usage.server import UsageComponent
 from aigateway_usage.settings import PriceOverride
 from grpc import aio
 from support.attempts import NOON, attempt, record, settings, usage_service
@@ -14,7 +21,6 @@ from support.ledger import rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from aigateway.v1.usage_service_pb2_grpc import UsageServiceAsyncStub
 
@@ -228,3 +234,35 @@ async def test_sql_users_see_requests(usage: UsageServiceAsyncStub, tmp_path: Pa
         (f"{1:032x}", "call-1", "default", "2026-07-24T12:00:00.000Z", 1.5, None, None),
         (f"{2:032x}", "call-2", "default", "2026-07-24T12:00:00.000Z", None, "UPSTREAM_ERROR", 500),
     ]
+
+
+async def test_the_documented_queries_run(usage: UsageServiceAsyncStub, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "ledger.md").read_text(encoding="utf-8")
+    queries = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    await usage.RecordAttempts(record(attempt(1), attempt(2, started_at_us=time.time_ns() // 1000)))
+    by_model, by_day, slowest = [[tuple(row.values()) for row in rows(tmp_path, query)] for query in queries]
+    assert by_model == [("acme", "acme-1", 2, 220, 0.0004, 0)]
+    assert by_day[0] == ("2026-07-24", 1, 0, 0.0002)
+    assert [row[1:] for row in slowest] == [("call-2", "acme", "acme-1", 250.0, 10)]
+
+
+async def test_the_documented_columns_are_those_of_the_view(usage: UsageServiceAsyncStub, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "ledger.md").read_text(encoding="utf-8")
+    names = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    await usage.RecordAttempts(record(attempt(1)))
+    assert set(re.findall(r"`(\w+)`", " ".join(names))) == set(rows(tmp_path)[0])
+
+
+@pytest.mark.parametrize("grace", [0, 5])
+async def test_stopping_answers_everyone_who_waits(tmp_path: Path, grace: float) -> None:
+    component = UsageComponent(settings(tmp_path))
+    await component.start()
+    ledger = component._ledger
+    waiting = [asyncio.create_task(ledger.record([to_row(attempt(number), 0)])) for number in range(50)]
+    await asyncio.sleep(0)
+    await component.stop(grace)
+    answers = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
+    kept = {int(row["id"], 16) for row in rows(tmp_path)}
+    assert {number for number, answer in enumerate(answers) if isinstance(answer, Recorded)} == kept
+    assert all(isinstance(answer, Recorded | GatewayError) for answer in answers)
+    assert grace == 0 or len(kept) == 50
