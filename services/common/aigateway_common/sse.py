@@ -27,31 +27,51 @@ class SSEvent(NamedTuple):
 
 
 class _Lines:
-    """Bytes into lines, without their ends."""
+    """Bytes into lines, without their ends. The cost of a line grows with its length alone, however it was split."""
 
-    __slots__ = ("_cr", "_pending")
+    __slots__ = ("_after_cr", "_cr", "_pieces", "_size")
 
     def __init__(self, *, cr: bool) -> None:
-        self._pending = b""
+        self._pieces: list[bytes] = []
+        """What has come of a line whose end has not."""
+        self._size = 0
         self._cr = cr
         """Whether a lone CR ends a line, as in SSE."""
+        self._after_cr = False
+        """The last chunk ended in CR: that ended its line already, and an LF that follows belongs to it."""
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        data = self._pending + chunk if self._pending else chunk
-        held = b""
-        if self._cr and b"\r" in data:
-            if data.endswith(b"\r"):  # its LF may follow in the next chunk
-                data, held = data[:-1], b"\r"
-            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        lines = data.split(b"\n")
-        self._pending = lines.pop() + held
-        if len(self._pending) > MAX_RECORD_BYTES:
-            raise _too_long()
+        if self._cr:
+            chunk = self._unified(chunk)
+        first, *rest = chunk.split(b"\n")
+        self._hold(first)
+        if not rest:
+            return []
+        lines = [self.close(), *rest]
+        self._hold(lines.pop())
         return lines
 
     def close(self) -> bytes:
-        rest, self._pending = self._pending, b""
-        return rest.rstrip(b"\r")
+        line = b"".join(self._pieces) if len(self._pieces) != 1 else self._pieces[0]
+        self._pieces, self._size = [], 0
+        return line
+
+    def _hold(self, piece: bytes) -> None:
+        if piece:
+            self._pieces.append(piece)
+            self._size += len(piece)
+            if self._size > MAX_RECORD_BYTES:
+                raise _too_long()
+
+    def _unified(self, chunk: bytes) -> bytes:
+        """`chunk` with LF for each of CR, LF and CRLF."""
+        if self._after_cr and chunk:
+            self._after_cr = False
+            chunk = chunk.removeprefix(b"\n")
+        if b"\r" in chunk:
+            self._after_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return chunk
 
 
 class SSEReader:
