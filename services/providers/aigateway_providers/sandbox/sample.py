@@ -31,7 +31,7 @@ def sample(schema: Any, param: str) -> Any:
     """A value that fits `schema`, itself found at `param` of the request.
 
     Raises:
-        GatewayError: INVALID_REQUEST naming `param`, when there is none within 32 levels.
+        GatewayError: INVALID_REQUEST naming `param`, when there is none, or none within 32 levels.
     """
     return _Sampler(schema, param).value(schema, 0)
 
@@ -40,6 +40,8 @@ class _Sampler:
     def __init__(self, root: Any, param: str) -> None:
         self._root = root
         self._param = param
+        self._open = {"#"}
+        """The references being followed: coming back to one of them would have no end."""
 
     def value(self, schema: Any, depth: int) -> Any:
         if depth > MAX_DEPTH:
@@ -55,8 +57,17 @@ class _Sampler:
             if schema.get(key):
                 return schema[key][0]
         if "$ref" in schema:
-            return self.value(self._resolve(schema["$ref"]), depth + 1)
+            return self._referred(schema["$ref"], depth)
         return self._composed(schema, depth)
+
+    def _referred(self, ref: str, depth: int) -> Any:
+        if ref in self._open:
+            raise self._refused("nests without end")
+        self._open.add(ref)
+        try:
+            return self.value(self._resolve(ref), depth + 1)
+        finally:
+            self._open.discard(ref)
 
     def _composed(self, schema: dict[str, Any], depth: int) -> Any:
         if schema.get("allOf"):
