@@ -54,8 +54,8 @@ HTTP_CASES: list[Any] = [
         "messages[0].content[0].image_url.url",
         id="bad base64",
     ),
-    pytest.param(chat(model="gpt-4o"), 404, None, id="provider that is not enabled"),
-    pytest.param(chat(model="sandbox/none"), 404, None, id="unknown model"),
+    pytest.param(chat(model="gpt-4o"), 404, "model", id="provider that is not enabled"),
+    pytest.param(chat(model="sandbox/none"), 404, "model", id="unknown model"),
 ]
 
 
@@ -99,17 +99,17 @@ def _message(role: message_pb2.Role.ValueType = message_pb2.ROLE_USER) -> messag
 
 
 GRPC_CASES: list[Any] = [
-    pytest.param(chat_pb2.ChatCall(messages=[_message()]), "INVALID_REQUEST", "model", id="no model"),
-    pytest.param(chat_pb2.ChatCall(model="sandbox/echo"), "INVALID_REQUEST", "messages", id="no messages"),
+    pytest.param(chat_pb2.ChatCall(messages=[_message()]), "INVALID_REQUEST", "call.model", id="no model"),
+    pytest.param(chat_pb2.ChatCall(model="sandbox/echo"), "INVALID_REQUEST", "call.messages", id="no messages"),
     pytest.param(
         chat_pb2.ChatCall(model="sandbox/echo", messages=[_message(message_pb2.ROLE_UNSPECIFIED)]),
         "INVALID_REQUEST",
-        "messages[0].role",
+        "call.messages[0].role",
         id="no role",
     ),
-    pytest.param(chat_pb2.ChatCall(model="gpt-4o", messages=[_message()]), "PROVIDER_DISABLED", None, id="disabled"),
+    pytest.param(chat_pb2.ChatCall(model="gpt-4o", messages=[_message()]), "PROVIDER_DISABLED", "model", id="disabled"),
     pytest.param(
-        chat_pb2.ChatCall(model="sandbox/x", messages=[_message()]), "MODEL_NOT_FOUND", None, id="unknown model"
+        chat_pb2.ChatCall(model="sandbox/x", messages=[_message()]), "MODEL_NOT_FOUND", "model", id="unknown model"
     ),
 ]
 
@@ -135,4 +135,4 @@ async def test_grpc_embeddings_without_inputs(sandbox: Gateway) -> None:
         request = gateway_service_pb2.EmbedRequest(call=embedding_pb2.EmbedCall(model="sandbox/embed"))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await GatewayServiceStub(channel).Embed(request)
-    assert from_rpc_error(caught.value).details["param"] == "inputs"
+    assert from_rpc_error(caught.value).details["param"] == "call.inputs"

@@ -174,4 +174,4 @@ async def test_a_stream_cut_short_is_an_error_without_done(whole: Whole, case: C
     assert '"upstream_invalid_response"' in records[-1]
     assert "[DONE]" not in answer.text
     (row,) = whole.recorded(answer.headers["x-request-id"])
-    assert (row["success"], row["error"]) == (0, "UPSTREAM_INVALID")
+    assert (row["success"], row["error_reason"]) == (0, "UPSTREAM_INVALID")
