@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aigateway.v1 import chat_pb2, message_pb2
 from aigateway_common.errors import GatewayError
+from aigateway_edge.openai.from_proto import chat_completion
 from aigateway_edge.openai.to_proto import chat_call
 from aigateway_providers.adapter import CallContext
 from aigateway_providers.anthropic.adapter import create
@@ -197,6 +198,24 @@ async def test_an_answer_sent_back_as_history_arrives_unchanged(exchange: Exchan
     prefill = before[-1]["content"] if before[-1]["role"] == "assistant" else []
     first = [{"type": "text", "text": prefill}] if isinstance(prefill, str) else prefill
     assert stand_in.requests[1].json()["messages"][-2] == {"role": "assistant", "content": [*first, *blocks]}
+
+
+@pytest.mark.parametrize(
+    "exchange", params(*(each for each in MESSAGES if {"signature", "thinking"} <= each.features and not each.streamed))
+)
+async def test_thinking_survives_the_way_through_an_openai_client(exchange: Exchange) -> None:
+    """A client that only echoes the message it was given sends the signed thinking back as it came."""
+    with Upstream(Answer.recorded(exchange)) as stand_in:
+        adapter = create(ProviderSettings("anthropic", "anthropic", stand_in.url, "key"))
+        answer = await adapter.chat(to_call(exchange), CallContext())
+        shown = json.loads(chat_completion(answer, request_id="r")[0])["choices"][0]["message"]
+        user = {"role": "user", "content": "go on"}
+        again = {"model": exchange.request["model"], "messages": [user, shown, user]}
+        await adapter.chat(chat_call(json.dumps(again).encode()).call, CallContext())
+        await adapter.aclose()
+    recorded = [block for block in exchange.json()["content"] if "thinking" in block["type"]]
+    sent = stand_in.requests[1].json()["messages"][1]["content"]
+    assert [block for block in sent if block["type"] != "text"] == recorded
 
 
 def text_part(text: str) -> message_pb2.Part:

@@ -117,7 +117,7 @@ class Conversation:
         if not self._turns or self._turns[-1].role != "assistant":
             return
         blocks = self._turns[-1].blocks
-        block = blocks[-1]
+        block = blocks[-1] if blocks else None
         if not isinstance(block, dict) or block["type"] != "text" or block["text"] == block["text"].rstrip():
             return
         self._report.clamped(f"{path}.content", "trailing white space of the final assistant message removed")

@@ -10,7 +10,10 @@ import pytest
 from aigateway.v1 import chat_pb2, message_pb2, tokens_pb2
 from aigateway_common.errors import GatewayError
 from aigateway_providers.anthropic.request import Request
+from aigateway_providers.anthropic.response import completion
 from aigateway_providers.anthropic.stream import StreamReader
+from hypothesis import given
+from hypothesis import strategies as st
 
 ANTHROPIC = message_pb2.DIALECT_ANTHROPIC_MESSAGES
 NOTES = [chat_pb2.TranslationNote(field="seed", action=chat_pb2.TRANSLATION_ACTION_DROPPED)]
@@ -281,3 +284,76 @@ def test_an_error_event_is_raised_by_its_type() -> None:
 def test_a_record_of_another_shape_is_no_stream_of_this_api(record: Any) -> None:
     with pytest.raises(msgspec.DecodeError):
         read(record)
+
+
+# Streamed or whole, an answer says the same
+
+TEXTS = st.text(min_size=1, max_size=20)
+BLOCKS = st.one_of(
+    st.builds(lambda value: {"type": "text", "text": value}, TEXTS),
+    st.builds(
+        lambda value, sign: {"type": "thinking", "thinking": value, "signature": sign}, st.text(max_size=9), TEXTS
+    ),
+    st.builds(lambda data: {"type": "redacted_thinking", "data": data}, TEXTS),
+    st.builds(lambda name, key: tool(name) | {"input": {key: 1}}, TEXTS, TEXTS),
+    st.builds(lambda key: {"type": "server_tool_use", "id": "s", "name": "n", "input": {key: 1}}, TEXTS),
+    st.builds(lambda value: {"type": "web_search_tool_result", "tool_use_id": "s", "content": [value]}, TEXTS),
+)
+
+
+def streamed(index: int, whole: dict[str, Any], cut: int) -> list[Any]:
+    """The records of a block, its growing field in two pieces."""
+    growing = {"text": ("text", "text_delta"), "thinking": ("thinking", "thinking_delta")}
+    match whole["type"]:
+        case "text" | "thinking":
+            key, kind = growing[whole["type"]]
+            value = whole[key]
+            deltas = [{"type": kind, key: value[:cut]}, {"type": kind, key: value[cut:]}]
+            if signature := whole.get("signature", ""):
+                deltas.append({"type": "signature_delta", "signature": signature})
+            return block(index, dict.fromkeys(whole, "") | {"type": whole["type"]}, *deltas)
+        case "tool_use" | "server_tool_use":
+            value = json.dumps(whole["input"])
+            return block(index, whole | {"input": {}}, arguments(value[:cut]), arguments(value[cut:]))
+        case _:
+            return block(index, whole)
+
+
+def folded(events: list[chat_pb2.ChatEvent]) -> list[message_pb2.Part]:
+    parts: dict[int, message_pb2.Part] = {}
+    for event in events:
+        part = parts.setdefault(event.part, message_pb2.Part())
+        match event.WhichOneof("event"):
+            case "text":
+                part.text.text += event.text
+            case "reasoning":
+                part.reasoning.text += event.reasoning
+            case "redacted":
+                part.reasoning.redacted = True
+            case "provider_state":
+                part.provider_state.CopyFrom(event.provider_state)
+            case "tool_call":
+                call = event.tool_call
+                part.tool_call.MergeFrom(message_pb2.ToolCall(id=call.id, name=call.name, type=call.type))
+            case "arguments":
+                part.tool_call.arguments += event.arguments.encode()
+            case "native":
+                part.native.CopyFrom(event.native)
+            case _:
+                pytest.fail("an event of no part")
+    return list(parts.values())
+
+
+def loose(part: message_pb2.Part) -> message_pb2.Part:
+    """The part with its native JSON in one spelling."""
+    if part.HasField("native"):
+        part.native.json = json.dumps(json.loads(part.native.json)).encode()
+    return part
+
+
+@given(st.lists(BLOCKS, max_size=5), st.integers(min_value=0, max_value=30))
+def test_a_streamed_answer_says_the_same_as_a_whole_one(blocks: list[Any], cut: int) -> None:
+    whole = {"id": "m", "model": "x", "content": blocks, "stop_reason": "end_turn", "usage": {}}
+    parts = completion(json.dumps(whole).encode(), Request(b"", "", []), created=1).choices[0].message.parts
+    records = [record for index, each in enumerate(blocks) for record in streamed(index, each, cut)]
+    assert [loose(part) for part in folded(inner(*records))] == [loose(part) for part in parts]
