@@ -15,9 +15,9 @@ class HostProfile:
 
     prefix: str = ""
     """What stands between the base URL and `/chat/completions`."""
-    unsupported: frozenset[str] = frozenset()
+    unsupported: tuple[str, ...] = ()
     """Request fields that the host refuses."""
-    message_unsupported: frozenset[str] = frozenset()
+    message_unsupported: tuple[str, ...] = ()
     """Fields of a message that the host refuses."""
     refusals: bool = True
     """It takes an earlier turn's refusal; elsewhere that is text."""
@@ -49,9 +49,9 @@ _OPENAI: Final = HostProfile(
 _GROQ: Final = HostProfile(
     prefix="/openai/v1",
     # https://console.groq.com/docs/openai: these, `messages[].name` and `n` above 1 are answered with 400.
-    unsupported=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
+    unsupported=("logprobs", "top_logprobs", "logit_bias"),
     # Its assistant messages have no annotations, which histories of other hosts bring along.
-    message_unsupported=frozenset({"name", "annotations"}),
+    message_unsupported=("name", "annotations"),
     refusals=False,
     several=False,
     developer=False,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DONE: Final = b"[DONE]"
 
-_OF_ONE_CHUNK: Final = frozenset({"obfuscation", "x_groq"})
+_OF_ONE_CHUNK: Final = ("obfuscation", "x_groq")
 """Fields of the first chunk that are not the same in each."""
 _ABSENT: Final = object()
 
