@@ -213,7 +213,7 @@ class Dispatcher:
         try:
             yield
         except asyncio.CancelledError as cancelled:
-            if not _is_leaving():
+            if not (_is_leaving() or isinstance(cancelled, _CallerLeftError)):
                 error = unreachable(attempt.provider)
                 self._failed(attempt, span, error, guess)
                 raise error from cancelled
@@ -251,6 +251,10 @@ class Dispatcher:
         return remaining
 
 
+class _CallerLeftError(asyncio.CancelledError):
+    """A message could not be written: the caller is gone, and the cancellation of this task is on its way."""
+
+
 class _Outlet:
     """Writes the messages of one stream; the first one written says where the call went and where the time went."""
 
@@ -267,11 +271,16 @@ class _Outlet:
         self._head = self._call.timing(timing)
 
     async def write(self, events: Iterable[chat_pb2.ChatEvent]) -> None:
+        """Raises a cancellation when the caller is gone."""
         head, self._head = self._head, None
         if head is None:
-            await self._write(gateway_service_pb2.StreamChatResponse(events=events))
+            response = gateway_service_pb2.StreamChatResponse(events=events)
         else:
-            await self._write(gateway_service_pb2.StreamChatResponse(events=events, route=self._route, timing=head))
+            response = gateway_service_pb2.StreamChatResponse(events=events, route=self._route, timing=head)
+        try:
+            await self._write(response)
+        except (aio.InternalError, aio.UsageError) as error:
+            raise _CallerLeftError from error
 
 
 async def _answer(rpc: aio.UnaryUnaryCall[_Request, _Answer]) -> _Answer:

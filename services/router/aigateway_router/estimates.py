@@ -29,9 +29,11 @@ def estimated(
     usage.estimated = True
     if not _knows_prompt(usage) and prompt:
         usage.input_uncached = prompt
-    text, reasoning = tokens(output_characters), tokens(reasoning_characters)
-    usage.output_text = max(usage.output_text, text)
-    usage.output_reasoning = max(usage.output_reasoning, reasoning)
+    # A class that nothing was streamed of stays as it is: absent is not zero.
+    if text := tokens(output_characters):
+        usage.output_text = max(usage.output_text, text)
+    if reasoning := tokens(reasoning_characters):
+        usage.output_reasoning = max(usage.output_reasoning, reasoning)
     return usage
 
 
