@@ -1,0 +1,146 @@
+"""Log lines: what stands in them, and what never does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import structlog
+from aigateway_common import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OPENAI = "sk-proj-abcdefghijklmnop1234567890"
+GOOGLE = "AIzaSyA1234567890abcdefghijklmnopqrstuv"
+ANTHROPIC = "sk-ant-api03-abcdefghijklmnop"
+GROQ = "gsk_abcdefghijklmnop1234"
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_a_line_is_json_with_its_ids(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logs.get("router")
+    logs.configure("info", json=True)
+    logs.bind(request_id="r1", trace_id="t1")
+    log.info("call_finished", provider="openai", seconds=0.5)
+    log.debug("not shown")
+    logs.unbind()
+    log.warning("later")
+
+    first, second = lines(capsys)
+    assert first.pop("time").endswith("Z")
+    assert first == {
+        "event": "call_finished",
+        "level": "info",
+        "source": "router",
+        "request_id": "r1",
+        "trace_id": "t1",
+        "provider": "openai",
+        "seconds": 0.5,
+    }
+    assert "request_id" not in second
+
+
+async def test_ids_belong_to_one_task(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", json=True)
+    both = asyncio.Barrier(2)
+
+    async def call(name: str) -> None:
+        logs.bind(request_id=name)
+        await both.wait()
+        logs.get("x").info("event", name=name)
+
+    await asyncio.gather(call("a"), call("b"))
+
+    assert {(line["name"], line["request_id"]) for line in lines(capsys)} == {("a", "a"), ("b", "b")}
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        (OPENAI, "***"),
+        (f"Incorrect API key provided: {OPENAI}.", "Incorrect API key provided: ***."),
+        (f"{ANTHROPIC} {GROQ} {GOOGLE}", "*** *** ***"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
+        (f"https://g/v1beta/models?key={GOOGLE}&alt=sse", "https://g/v1beta/models?key=***&alt=sse"),
+        ("postgresql://user:pa55@host/db", "postgresql://user:***@host/db"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "***"),
+        ("task-finished desk-abcdefghijklmnop", "task-finished desk-abcdefghijklmnop"),
+        ("http://127.0.0.1:8080/v1", "http://127.0.0.1:8080/v1"),
+        ("gpt-4o-mini-2024-07-18", "gpt-4o-mini-2024-07-18"),
+    ],
+)
+def test_what_looks_like_a_key_is_masked(text: str, masked: str) -> None:
+    assert logs.mask_text(text) == masked
+
+
+def test_keys_and_prompts_never_appear(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("debug", json=True)
+    secrets = {
+        "messages": [{"role": "user", "content": "PROMPT"}],
+        "Prompt": "PROMPT",
+        "api_key": "hunter2",
+        "nested": {"headers": {"Authorization": "hunter2", "x-goog-api-key": "hunter2", "host": "h"}},
+        "list": [f"Bearer {OPENAI}", {"content": "PROMPT"}],
+        "raw": b"PROMPT",
+        "deep": {"a": {"b": {"c": {"d": {"e": {"f": {"g": "PROMPT"}}}}}}},
+        "object": ValueError(OPENAI),
+    }
+    logs.get("x").info(f"said {OPENAI}", **secrets)
+    logs.get("x").error("failed", exc_info=ValueError(f"bad key {OPENAI}"))
+    logging.getLogger("library").warning("sent Bearer %s", OPENAI)
+    logging.getLogger("library").error("failed", exc_info=ValueError(OPENAI))
+
+    text = capsys.readouterr().err
+    assert "PROMPT" not in text
+    assert "hunter2" not in text
+    assert OPENAI not in text
+    assert "bad key ***" in text
+    assert json.loads(text.splitlines()[0])["nested"] == {"headers": {"host": "h"}}
+
+
+def test_libraries_log_in_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", json=True)
+    logs.bind(request_id="r1")
+    logging.getLogger("grpc._server").warning("odd %s", "thing")
+    logging.getLogger("grpc._server").info("chatter")
+
+    (line,) = lines(capsys)
+    assert (line["event"], line["source"], line["level"], line["request_id"]) == (
+        "odd thing",
+        "grpc._server",
+        "warning",
+        "r1",
+    )
+
+
+def test_a_terminal_gets_readable_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", json=False)
+    logs.get("x").info("started", port=8080, key=OPENAI)
+
+    text = capsys.readouterr().err
+    assert "started" in text
+    assert "port=8080" in text
+    assert OPENAI not in text
+
+
+def test_an_unknown_level_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="`loud` is no log level"):
+        logs.configure("loud", json=True)

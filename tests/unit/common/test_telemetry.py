@@ -1,0 +1,212 @@
+"""Spans, received by a real OTLP gRPC server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from aigateway_common import attributes
+from aigateway_common.errors import GatewayError
+from aigateway_common.telemetry import NO_SPAN, Span, SpanKind, Telemetry
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.trace.v1 import trace_pb2
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = "b7ad6b7169203331"
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """Keeps the spans that arrive, by service and name."""
+
+    def __init__(self) -> None:
+        self.spans: dict[tuple[str, str], trace_pb2.Span] = {}
+        self._server = grpc.server(ThreadPoolExecutor(2))
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call] # generated without types
+        self.endpoint = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    @override
+    def Export(self, request: Any, context: Any) -> trace_service_pb2.ExportTraceServiceResponse:
+        for resource in request.resource_spans:
+            names = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
+            for scope in resource.scope_spans:
+                self.spans |= {(names["service.name"], span.name): span for span in scope.spans}
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+    def stop(self) -> None:
+        self._server.stop(0).wait()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    collector = Collector()
+    yield collector
+    collector.stop()
+
+
+async def test_a_trace_goes_on_over_spans_and_metadata(collector: Collector) -> None:
+    edge, router = Telemetry("edge", collector.endpoint), Telemetry("router", collector.endpoint)
+    incoming: list[tuple[str, str | bytes]] = [
+        ("Accept", "x"),
+        ("Traceparent", f"00-{TRACE}-{PARENT}-01"),
+        ("tracestate", "vendor=1"),
+        ("k-bin", b""),
+    ]
+    server = edge.span("POST /v1/chat/completions", kind=SpanKind.SERVER, parent=incoming)
+    client = edge.span("Chat", kind=SpanKind.CLIENT, parent=server)
+    attempt = router.span("attempt", parent=client.metadata())
+    for span in (attempt, client, server):
+        span.end()
+    await edge.shutdown()
+    await router.shutdown()
+
+    first, second, third = (
+        collector.spans["aigateway-edge", "POST /v1/chat/completions"],
+        collector.spans["aigateway-edge", "Chat"],
+        collector.spans["aigateway-router", "attempt"],
+    )
+    assert {span.trace_id.hex() for span in (first, second, third)} == {TRACE} == {server.trace_id}
+    assert first.parent_span_id.hex() == PARENT
+    assert second.parent_span_id == first.span_id
+    assert third.parent_span_id == second.span_id
+    assert [span.kind for span in (first, second, third)] == [
+        trace_pb2.Span.SPAN_KIND_SERVER,
+        trace_pb2.Span.SPAN_KIND_CLIENT,
+        trace_pb2.Span.SPAN_KIND_INTERNAL,
+    ]
+    assert client.metadata() == (
+        ("traceparent", f"00-{TRACE}-{second.span_id.hex()}-01"),
+        ("tracestate", "vendor=1"),
+    )
+
+
+async def test_attributes_and_errors_arrive(collector: Collector) -> None:
+    telemetry = Telemetry("router", collector.endpoint)
+    span = telemetry.span("chat")
+    span.set(attributes.REQUEST_MODEL, "m")
+    span.set(attributes.INPUT_TOKENS, 7)
+    span.set(attributes.FINISH_REASONS, ["stop"])
+    span.set(attributes.RESPONSE_MODEL, None)
+    span.end(GatewayError("RATE_LIMITED", "slow down"))
+    span.end()
+    cancelled = telemetry.span("cancelled")
+    cancelled.end(asyncio.CancelledError())
+    telemetry.span("broken").end(ValueError("secret"))
+    await telemetry.shutdown()
+
+    chat = collector.spans["aigateway-router", "chat"]
+    assert {pair.key: pair.value.WhichOneof("value") for pair in chat.attributes} == {
+        "gen_ai.request.model": "string_value",
+        "gen_ai.usage.input_tokens": "int_value",
+        "gen_ai.response.finish_reasons": "array_value",
+        "error.type": "string_value",
+    }
+    assert (chat.status.code, chat.status.message) == (trace_pb2.Status.STATUS_CODE_ERROR, "slow down")
+    types = {
+        name: next(pair.value.string_value for pair in span.attributes if pair.key == "error.type")
+        for (_, name), span in collector.spans.items()
+    }
+    assert types == {"chat": "RATE_LIMITED", "cancelled": "CANCELLED", "broken": "ValueError"}
+    assert collector.spans["aigateway-router", "broken"].status.message == ""
+
+
+async def test_a_callers_decision_not_to_sample_holds(collector: Collector) -> None:
+    telemetry = Telemetry("edge", collector.endpoint)
+    span = telemetry.span("quiet", parent=(("traceparent", f"00-{TRACE}-{PARENT}-00"),))
+    span.set("k", "v")
+    span.end()
+    await telemetry.shutdown()
+
+    assert collector.spans == {}
+    assert span.trace_id == TRACE
+    assert span.metadata()[0][1].endswith("-00")
+
+
+@pytest.mark.parametrize("header", ["", "00-xyz", f"00-{'0' * 32}-{PARENT}-01", f"ff-{TRACE}-{PARENT}-01"])
+async def test_a_malformed_trace_context_begins_a_new_trace(collector: Collector, header: str) -> None:
+    telemetry = Telemetry("edge", collector.endpoint)
+    span = telemetry.span("new", parent=(("traceparent", header),))
+    span.end()
+    await telemetry.shutdown()
+
+    assert collector.spans["aigateway-edge", "new"].parent_span_id == b""
+    assert len(span.trace_id) == 32
+    assert span.trace_id != TRACE
+
+
+async def test_a_ratio_of_zero_keeps_nothing_of_its_own(collector: Collector) -> None:
+    telemetry = Telemetry("edge", collector.endpoint, ratio=0)
+    telemetry.span("dropped").end()
+    telemetry.span("kept", parent=(("traceparent", f"00-{TRACE}-{PARENT}-01"),)).end()
+    await telemetry.shutdown()
+
+    assert set(collector.spans) == {("aigateway-edge", "kept")}
+
+
+async def test_a_collector_that_is_away_costs_calls_nothing(unused_endpoint: str) -> None:
+    telemetry = Telemetry("edge", unused_endpoint)
+    began = time.perf_counter()
+    for _ in range(100):
+        telemetry.span("x").end()
+
+    assert time.perf_counter() - began < 1
+    await telemetry.shutdown()
+    assert time.perf_counter() - began < 15
+    await telemetry.shutdown()
+
+
+@pytest.fixture
+def unused_endpoint() -> str:
+    collector = Collector()
+    collector.stop()
+    return collector.endpoint
+
+
+def test_spans_of_a_stopped_telemetry_are_no_ops() -> None:
+    telemetry = Telemetry("edge", "not an endpoint at all", ratio=7)
+
+    assert not telemetry.enabled
+    assert telemetry.span("x") is NO_SPAN
+
+
+def test_off_is_one_shared_no_op() -> None:
+    telemetry = Telemetry.off()
+    span = telemetry.span("x", kind=SpanKind.SERVER, parent=(("traceparent", f"00-{TRACE}-{PARENT}-01"),))
+    span.set("k", "v")
+    span.end(ValueError("x"))
+
+    assert telemetry is Telemetry.off()
+    assert span is Telemetry("edge").span("y", parent=span)
+    assert type(span) is Span
+    assert (span.trace_id, span.metadata()) == ("", ())
+
+
+def test_off_imports_no_opentelemetry() -> None:
+    code = (
+        "import sys; from aigateway_common import attributes, telemetry\n"
+        "telemetry.Telemetry('edge').span('x').end()\n"
+        "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_attribute_names_are_those_of_the_semantic_conventions() -> None:
+    from opentelemetry.semconv._incubating.attributes import gen_ai_attributes  # noqa: PLC0415 -- of this test alone
+
+    known = {value for name, value in vars(gen_ai_attributes).items() if name.isupper() and isinstance(value, str)}
+    ours = {value for name, value in vars(attributes).items() if name.isupper() and str(value).startswith("gen_ai.")}
+
+    assert ours <= known
+    assert attributes.provider_name("gemini") == "gcp.gemini"
+    assert attributes.provider_name("groq") == "groq"
