@@ -25,6 +25,14 @@ _FINISH: Final[Mapping[chat_pb2.FinishReason.ValueType, str]] = {
     chat_pb2.FINISH_REASON_PAUSE: "length",
 }
 
+
+class _Typed(msgspec.Struct):
+    """A JSON object with a `type`."""
+
+    type: str = ""
+
+
+_typed: Final[msgspec.json.Decoder[_Typed]] = msgspec.json.Decoder(_Typed)
 _members: Final[msgspec.json.Decoder[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -78,7 +86,6 @@ def data_url(media: message_pb2.Media) -> str:
 def native_type(part: message_pb2.NativePart) -> str:
     """The provider's word for a part that only it understands; empty when it has none."""
     try:
-        members = _members.decode(part.json)
-        return str(orjson.loads(members.get("type", b'""')) or next(iter(members), ""))
-    except (msgspec.DecodeError, orjson.JSONDecodeError):
+        return _typed.decode(part.json).type or next(iter(_members.decode(part.json)), "")
+    except msgspec.DecodeError:
         return ""
