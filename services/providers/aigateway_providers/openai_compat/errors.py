@@ -52,7 +52,9 @@ _STATUSES: Final[Mapping[str, int]] = {
 
 
 def from_answer(provider: str, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
-    """The error for an answer with a failing status."""
+    """The error for an answer with a failing status; a redirect is one, since it is never followed."""
+    if status < 400:
+        return upstream_errors.not_json(provider, status)
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
