@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aigateway.v1 import chat_pb2, message_pb2
 from aigateway_common.errors import GatewayError
-from aigateway_edge.openai import to_proto
+from aigateway_edge.openai import from_proto, to_proto
 from aigateway_providers.adapter import CallContext
 from aigateway_providers.gemini.adapter import create
+from aigateway_providers.gemini.request import chat_body
+from aigateway_providers.report import Report
 from aigateway_providers.settings import ProviderSettings
 from support.exchanges import Expected, load, params
 from support.recorded import assembled, failed, gemini, seen
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 EXCHANGES = load("gemini")
 CHATS = [one for one in EXCHANGES if one.operation in {"generateContent", "streamGenerateContent"}]
 STREAMS = [one for one in CHATS if one.operation == "streamGenerateContent"]
+ANSWERED = [one for one in CHATS if one.status == 200 and any(gemini.parts(r) for r in gemini.answers(one))]
+CALLED = [one for one in ANSWERED if any("functionCall" in p for r in gemini.answers(one) for p in gemini.parts(r))]
 EMBEDDINGS = [one for one in EXCHANGES if one.operation == "batchEmbedContents"]
 OTHERS = [one for one in EXCHANGES if one not in CHATS and one not in EMBEDDINGS]
 
@@ -67,6 +71,30 @@ async def ask(
     return assembled(events)
 
 
+def turn(call: chat_pb2.ChatCall) -> list[dict[str, Any]]:
+    """The parts of the one turn in `call` as they are sent; ids of calls are left out, since some were made here."""
+    (content,) = json.loads(chat_body(call, Report()))["contents"]
+    assert content["role"] == "model"
+    for part in content["parts"]:
+        part.get("functionCall", {}).pop("id", None)
+    return list(content["parts"])
+
+
+def merged(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Recorded parts with the unsigned pieces of one text joined, and without the ids of calls."""
+    found: list[dict[str, Any]] = []
+    for part in parts:
+        last = found[-1] if found else {}
+        plain = "text" in part and "thoughtSignature" not in part
+        if plain and last.keys() == part.keys() and last.get("thought") == part.get("thought"):
+            last["text"] += part["text"]
+        else:
+            found.append(json.loads(json.dumps(part)))
+    for part in found:
+        part.get("functionCall", {}).pop("id", None)
+    return found
+
+
 def like(got: Expected, wanted: Expected) -> Expected:
     """`got` without the ids that were made here, since Gemini gave none."""
     pairs = zip(got.tool_calls, wanted.tool_calls, strict=False)
@@ -102,6 +130,29 @@ async def test_a_recorded_chat_is_carried_both_ways(exchange: Exchange) -> None:
     assert [json.loads(native.json) for native in natives] == gemini.natives(exchange)
     extras = [completion.choices[0].extra_json, *(event.choice_extra_json for event in events)]
     assert {k: v for extra in extras if extra for k, v in json.loads(extra).items()} == gemini.extras(exchange)
+
+
+@pytest.mark.parametrize("exchange", params(*ANSWERED))
+async def test_a_recorded_turn_of_the_model_goes_back_as_it_came(exchange: Exchange) -> None:
+    _, completion, _ = await replay(exchange)
+    assert completion is not None
+    call = chat_pb2.ChatCall(model=completion.model, messages=[completion.choices[0].message])
+    recorded = [part for record in gemini.answers(exchange) for part in gemini.parts(record)]
+    assert turn(call) == merged([part for part in recorded if part != {"text": ""}])
+
+
+@pytest.mark.parametrize("exchange", params(*CALLED))
+async def test_recorded_calls_keep_their_signatures_through_the_openai_dialect(exchange: Exchange) -> None:
+    _, completion, _ = await replay(exchange)
+    assert completion is not None
+    view, _ = from_proto.chat_completion(completion, request_id="r")
+    message = json.loads(view)["choices"][0]["message"]
+    body = {"model": completion.model, "messages": [message]}
+    recorded = [part for record in gemini.answers(exchange) for part in gemini.parts(record)]
+    found = turn(to_proto.chat_call(json.dumps(body).encode()).call)
+    assert [part for part in found if "functionCall" in part] == merged(
+        [part for part in recorded if "functionCall" in part]
+    )
 
 
 @pytest.mark.parametrize("exchange", params(*STREAMS))

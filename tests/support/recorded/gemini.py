@@ -62,11 +62,11 @@ def expected(exchange: Exchange) -> Expected:
         status, reason = _failure(exchange)
         return Expected(status=status, error_reason=reason)
     records = answers(exchange)
-    parts = [part for record in records for part in _parts(record)]
-    calls = [part["functionCall"] for part in parts if "functionCall" in part]
+    found = [part for record in records for part in parts(record)]
+    calls = [part["functionCall"] for part in found if "functionCall" in part]
     reasons = [c["finishReason"] for record in records for c in record.get("candidates", []) if "finishReason" in c]
     counts = _counts(records)
-    said = [part for part in parts if "text" in part]
+    said = [part for part in found if "text" in part]
     return Expected(
         text="".join(part["text"] for part in said if not part.get("thought")),
         reasoning="".join(part["text"] for part in said if part.get("thought")),
@@ -93,7 +93,7 @@ def states(exchange: Exchange) -> list[tuple[str, str]]:
     return [
         (next((kind for kind in ("functionCall", "text") if kind in part), "native"), part["thoughtSignature"])
         for record in answers(exchange)
-        for part in _parts(record)
+        for part in parts(record)
         if "thoughtSignature" in part
     ]
 
@@ -101,7 +101,7 @@ def states(exchange: Exchange) -> list[tuple[str, str]]:
 def natives(exchange: Exchange) -> list[dict[str, Any]]:
     """The parts of the answer that only Gemini understands."""
     neutral = {"text", "functionCall", "inlineData"}
-    return [part for record in answers(exchange) for part in _parts(record) if neutral.isdisjoint(part)]
+    return [part for record in answers(exchange) for part in parts(record) if neutral.isdisjoint(part)]
 
 
 def extras(exchange: Exchange) -> dict[str, Any]:
@@ -266,7 +266,8 @@ def _failure(exchange: Exchange) -> tuple[int, str]:
     return (429, "UPSTREAM_QUOTA") if b"PerDay" in exchange.body else _STATUSES[exchange.status]
 
 
-def _parts(record: dict[str, Any]) -> list[dict[str, Any]]:
+def parts(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parts of a record of the answer."""
     return [part for one in record.get("candidates", []) for part in one.get("content", {}).get("parts", [])]
 
 

@@ -169,7 +169,12 @@ def part(raw: Raw) -> message_pb2.Part | None:
 
 
 def is_native(source: Mapping[str, Raw]) -> bool:
-    """Whether only Gemini understands the part; a bare thought signature counts as one with an empty text."""
+    """Whether only Gemini understands the part: code that it ran, its own tools, a sketch among its thoughts.
+
+    A bare thought signature is not: it counts as one with an empty text.
+    """
+    if "inlineData" in source:
+        return wire.flag(source.get("thought"))
     return _CONTENT.isdisjoint(source) and not source.keys() <= {"thoughtSignature", "thought"}
 
 

@@ -151,10 +151,13 @@ class ChatStream:
             choice = self._choices[index] = _Choice(index)
         if "finishReason" in candidate:
             choice.native_reason = wire.text(candidate["finishReason"])
+        begun = len(events)
         for raw in response.content_parts(candidate):
             _part(choice, raw, events)
         extra = wire.rest(candidate, response.CANDIDATE_FIELDS)
         logprobs = response.logprobs(candidate.get("logprobsResult"))
+        if logprobs and (spoken := next((e for e in events[begun:] if e.WhichOneof("event") == "text"), None)):
+            spoken.logprobs_json, logprobs = logprobs, b""
         if extra or logprobs:
             events.append(
                 Event(

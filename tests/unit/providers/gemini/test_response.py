@@ -127,6 +127,12 @@ def test_pictures_and_sound_come_decoded() -> None:
     ]
 
 
+def test_a_sketch_among_the_thoughts_is_no_picture_of_the_answer() -> None:
+    sketch = {"inlineData": {"mimeType": "image/png", "data": "iVBORw=="}, "thought": True}
+    (part,) = read(answer(candidate(sketch))).choices[0].message.parts
+    assert json.loads(part.native.json) == sketch
+
+
 def test_unknown_fields_come_back_at_each_level() -> None:
     body = answer(
         candidate(

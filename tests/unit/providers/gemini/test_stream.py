@@ -219,12 +219,9 @@ def test_extra_fields_come_with_the_chunk_that_has_them() -> None:
         record({"text": "b"}, modelStatus={"a": 1}),
         record(finish="STOP", candidate={"groundingMetadata": grounding}, modelStatus={"a": 2}),
     )
+    told = b'{"content":[{"token":"a","logprob":-1.0,"bytes":[97],"top_logprobs":[]}],"refusal":null}'
     assert events == [
-        Event(text="a", delta_extra_json=b'{"x":1}'),
-        Event(
-            extra=chat_pb2.StreamExtra(),
-            logprobs_json=(b'{"content":[{"token":"a","logprob":-1.0,"bytes":[97],"top_logprobs":[]}],"refusal":null}'),
-        ),
+        Event(text="a", delta_extra_json=b'{"x":1}', logprobs_json=told),
         Event(text="b"),
         Event(extra=chat_pb2.StreamExtra(), extra_json=b'{"modelStatus":{"a": 2}}'),
         Event(extra=chat_pb2.StreamExtra(), choice_extra_json=b'{"groundingMetadata":{"webSearchQueries": ["x"]}}'),
