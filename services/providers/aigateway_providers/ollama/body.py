@@ -26,8 +26,9 @@ def members(data: bytes, param: str) -> dict[str, msgspec.Raw]:
         GatewayError: INVALID_REQUEST naming `param`, when `data` is not a JSON object.
     """
     try:
+        data.decode()  # msgspec looks at the bytes of a member no closer than its syntax needs
         return _OBJECT.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid(param, f"`{param}` must be a JSON object") from error
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -21,6 +21,8 @@ from aigateway_providers.ollama.errors import from_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+_T = TypeVar("_T")
 
 DIALECT: Final = message_pb2.DIALECT_OLLAMA
 METRICS: Final = frozenset(
@@ -113,10 +115,7 @@ def embeddings(
     Raises:
         GatewayError: UPSTREAM_INVALID.
     """
-    try:
-        answer = _VECTORS.decode(body)
-    except msgspec.DecodeError as error:
-        raise upstream_errors.not_json(provider, 200) from error
+    answer = _read(_VECTORS, provider, body)
     if answer.error is not None:
         raise from_error(provider, 500, answer.error)
     vectors = answer.embeddings or []
@@ -148,11 +147,8 @@ def models(provider: str, body: bytes) -> list[model_pb2.Model]:
     Raises:
         GatewayError: UPSTREAM_INVALID.
     """
-    try:
-        entries = [(raw, _ENTRY.decode(raw)) for raw in _TAGS.decode(body).models or ()]
-    except msgspec.DecodeError as error:
-        raise upstream_errors.not_json(provider, 200) from error
-    return [_model(provider, entry, bytes(raw)) for raw, entry in entries]
+    entries = [bytes(raw) for raw in _read(_TAGS, provider, body).models or ()]
+    return [_model(provider, _read(_ENTRY, provider, entry), entry) for entry in entries]
 
 
 def _model(provider: str, entry: wire.Entry, raw: bytes) -> model_pb2.Model:
@@ -180,13 +176,18 @@ def read_answer(provider: str, data: bytes) -> wire.Answer:
     Raises:
         GatewayError: UPSTREAM_INVALID when it is not JSON of that shape; what an `error` inside it stands for.
     """
-    try:
-        answer = _ANSWER.decode(data)
-    except msgspec.DecodeError as error:
-        raise upstream_errors.not_json(provider, 200) from error
+    answer = _read(_ANSWER, provider, data)
     if answer.error is not None:
         raise from_error(provider, answer.status or 500, answer.error)
     return answer
+
+
+def _read(decoder: msgspec.json.Decoder[_T], provider: str, data: bytes) -> _T:
+    try:
+        data.decode()  # what is passed on unread must be text too
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise upstream_errors.not_json(provider, 200) from error
 
 
 def read_fields(data: bytes) -> dict[str, msgspec.Raw]:

@@ -282,7 +282,7 @@ def test_a_result_of_an_unknown_call_is_refused_by_name() -> None:
     assert refused(chat(user("Hi"), result("c9", text("5")))) == ("INVALID_REQUEST", "messages[1].tool_call_id")
 
 
-@pytest.mark.parametrize("arguments", [b'{"a": ', b"[1]", b'"a"'])
+@pytest.mark.parametrize("arguments", [b'{"a": ', b"[1]", b'"a"', b'{"a": "\xff"}'])
 def test_arguments_that_are_no_object_are_refused_by_path(arguments: bytes) -> None:
     call = chat(user("Hi"), said(message_pb2.ROLE_ASSISTANT, called("now", b""), called("add", arguments, "c2")))
     assert refused(call) == ("INVALID_REQUEST", "messages[1].tool_calls[1].function.arguments")

@@ -267,6 +267,14 @@ async def test_a_page_instead_of_a_stream_is_an_error() -> None:
     assert (error.reason.name, error.details["upstream_status"]) == ("UPSTREAM_INVALID", "200")
 
 
+async def test_bytes_that_are_no_text_are_an_error() -> None:
+    calls = (
+        b'{"model": "gemma3", "message": {"tool_calls": [{"function": {"name": "f", "arguments": {"a": "\xff"}}}]}}\n'
+    )
+    seen, error = await failed(Answer(200, NDJSON, [calls]))
+    assert (seen, error.reason.name) == ([], "UPSTREAM_INVALID")
+
+
 async def test_a_missing_model_is_said_before_any_event() -> None:
     seen, error = await failed(Answer.of({"error": "model 'gemma3' not found"}, 404))
     assert (seen, error.reason.name) == ([], "MODEL_NOT_FOUND")
