@@ -115,7 +115,16 @@ class _UnaryMethod(aio.UnaryUnaryMultiCallable[Any, Any]):
         self._path = path
 
     @override
-    def __call__(self, request: Any, *, timeout: float | None = None, metadata: Any = None, **_: Any) -> UnaryCall:
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> UnaryCall:
         rpc = _begin(Rpc, self._channel, timeout, metadata)
         self._channel.server.call(self._path, rpc, request)
         return UnaryCall(rpc)
@@ -127,7 +136,16 @@ class _StreamMethod(aio.UnaryStreamMultiCallable[Any, Any]):
         self._path = path
 
     @override
-    def __call__(self, request: Any, *, timeout: float | None = None, metadata: Any = None, **_: Any) -> StreamCall:
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> StreamCall:
         rpc = _begin(StreamRpc, self._channel, timeout, metadata)
         self._channel.server.call(self._path, rpc, request)
         return StreamCall(rpc)

@@ -23,10 +23,12 @@ def pairs(metadata: Iterable[Any] | None) -> Pairs:
 
 
 def _pair(key: str, value: str | bytes) -> tuple[str, str | bytes]:
+    if not isinstance(value, str | bytes):
+        raise TypeError(f"the metadata value of `{key}` is neither text nor bytes")
     if key != key.lower() or not key.isascii() or not key:
         raise aio.InternalError(f"metadata key {key!r} is not lower case")
     if key.endswith("-bin"):
-        return (key, value.encode() if isinstance(value, str) else bytes(value))
+        return (key, value.encode() if isinstance(value, str) else value)
     text = value.decode("latin-1") if isinstance(value, bytes) else value
     if not (text.isascii() and text.isprintable()):
         raise aio.InternalError(f"the metadata value of `{key}` is not printable ASCII")
