@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
 from aigateway.v1 import chat_pb2, message_pb2
-from aigateway_common.errors import invalid
 
 from aigateway_providers.anthropic import splice
+from aigateway_providers.anthropic.schemas import enforceable
 
 if TYPE_CHECKING:
     from aigateway_providers.anthropic.capabilities import Claude
@@ -52,7 +51,7 @@ def structure(call: chat_pb2.ChatCall, facts: Claude, report: Report) -> Structu
 
 def _by_schema(call: chat_pb2.ChatCall, facts: Claude, report: Report) -> Structure:
     schema = call.response_format.schema_json
-    if facts.structured and (not facts.forced_tools or _closed(_parsed(schema))):
+    if facts.structured and (not facts.forced_tools or enforceable(schema)):
         return Structure(format={"type": "json_schema", "schema": splice.fragment(schema)})
     choice = call.tool_choice
     if call.tools and (choice.mode == message_pb2.TOOL_CHOICE_MODE_REQUIRED or choice.HasField("native")):
@@ -73,22 +72,3 @@ def _free_name(call: chat_pb2.ChatCall) -> str:
     while name in taken:
         name += "_"
     return name
-
-
-def _parsed(schema: bytes) -> Any:
-    try:
-        return orjson.loads(schema)
-    except orjson.JSONDecodeError as error:
-        param = "response_format.json_schema.schema"
-        raise invalid(param, f"`{param}` is not valid JSON") from error
-
-
-def _closed(schema: Any) -> bool:
-    """Whether each object of the schema says `additionalProperties: false`, which the native form demands."""
-    if isinstance(schema, list):
-        return all(_closed(item) for item in schema)
-    if not isinstance(schema, dict):
-        return True
-    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
-        return False
-    return all(_closed(value) for key, value in schema.items() if key not in {"enum", "const", "default", "examples"})

@@ -5,20 +5,21 @@ https://platform.claude.com/docs/en/agents-and-tools/tool-use/define-tools
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
 from aigateway_providers.anthropic import splice
 from aigateway_providers.anthropic.blocks import DIALECT, Blocks, cache_mark
+from aigateway_providers.anthropic.schemas import enforceable
 
 if TYPE_CHECKING:
     from aigateway_providers.anthropic.capabilities import Claude
     from aigateway_providers.report import Report
 
-_NO_PARAMETERS = orjson.Fragment(b'{"type":"object","properties":{}}')
+_NO_PARAMETERS: Final = b'{"type":"object","properties":{}}'
+_NO_PARAMETERS_CLOSED: Final = b'{"type":"object","properties":{},"additionalProperties":false}'
 
 
 def tools(call: chat_pb2.ChatCall, facts: Claude, report: Report) -> list[Any]:
@@ -91,25 +92,26 @@ def _function(tool: message_pb2.FunctionTool, path: str, facts: Claude, report: 
     body: dict[str, Any] = {"name": tool.name}
     if tool.description:
         body["description"] = tool.description
-    body["input_schema"] = _schema(tool.parameters_json, f"{path}.function.parameters")
+    schema = _schema(tool, f"{path}.function.parameters")
+    body["input_schema"] = splice.fragment(schema)
     if tool.strict:
-        if facts.structured:
+        if facts.structured and enforceable(schema):
             body["strict"] = True
         else:
-            report.dropped(f"{path}.function.strict", "this model has no strict tools")
+            why = "this schema cannot be enforced" if facts.structured else "this model has no strict tools"
+            report.dropped(f"{path}.function.strict", why)
     return body
 
 
-def _schema(parameters: bytes, param: str) -> orjson.Fragment:
+def _schema(tool: message_pb2.FunctionTool, param: str) -> bytes:
     """The caller's JSON Schema whole; Anthropic demands a `type`, which OpenAI lets callers leave out."""
-    if not parameters.strip() or parameters.strip() == b"null":
-        return _NO_PARAMETERS
-    schema = splice.caller_fields(parameters, param)
+    parameters = tool.parameters_json
+    schema = splice.caller_fields(parameters, param) if parameters.strip() not in {b"", b"null"} else {}
     if not schema:
-        return _NO_PARAMETERS
+        return _NO_PARAMETERS_CLOSED if tool.strict else _NO_PARAMETERS
     if "type" not in schema:
-        return splice.fragment(msgspec.json.encode({"type": msgspec.Raw(b'"object"'), **schema}))
-    return splice.fragment(parameters)
+        return msgspec.json.encode({"type": msgspec.Raw(b'"object"'), **schema})
+    return parameters
 
 
 def _native_name(native: message_pb2.NativePart) -> str:

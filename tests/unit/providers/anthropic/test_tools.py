@@ -217,9 +217,16 @@ def test_a_schema_that_is_no_object_is_refused_by_name() -> None:
 def test_strict_goes_to_models_that_have_it_and_is_reported_for_others() -> None:
     tools = [function("f", strict=True)]
     assert body(call(tools=tools))["tools"][0]["strict"] is True
+    assert body(call(tools=tools))["tools"][0]["input_schema"]["additionalProperties"] is False
     old = call(model="claude-sonnet-4-20250514", tools=tools)
     assert "strict" not in body(old)["tools"][0]
     assert notes(old) == {"tools[0].function.strict": "dropped"}
+
+
+def test_strict_with_a_schema_that_cannot_be_enforced_is_reported() -> None:
+    asked = call(tools=[function("f", strict=True, parameters={"type": "object", "properties": {"a": {}}})])
+    assert "strict" not in body(asked)["tools"][0]
+    assert notes(asked) == {"tools[0].function.strict": "dropped"}
 
 
 def test_a_tool_may_be_marked_for_the_cache() -> None:
