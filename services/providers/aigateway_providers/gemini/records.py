@@ -15,8 +15,10 @@ from aigateway_common.sse import MAX_RECORD_BYTES, SSEReader
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MARK: Final = re.compile(rb'["{}\[\]]')
-_STRING_MARK: Final = re.compile(rb'["\\]')
+_MARK: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["{}\[\]]', re.DOTALL)
+"""A string that has arrived whole, the beginning of another, or a bracket."""
+_REST: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+"""The rest of a string, up to its end, the end of what has arrived, or a backslash whose character has not."""
 _BETWEEN: Final = b" \t\r\n,"
 
 
@@ -103,14 +105,13 @@ class ArrayRecords:
 
     def _string(self) -> None:
         """Skip to the end of a string."""
-        match = _STRING_MARK.search(self._buffer, self._at)
-        if match is None:
-            self._at = len(self._buffer)
-        elif match.group() == b"\\":
-            self._at = match.end() + 1  # beyond the escaped character, even when that is still to come
-        else:
+        match = _REST.match(self._buffer, self._at)
+        end = match.end() if match else self._at
+        if self._buffer[end : end + 1] == b'"':
             self._in_string = False
-            self._at = match.end()
+            self._at = end + 1
+        else:  # beyond the escaped character, even though that is still to come
+            self._at = end + 2 if self._buffer[end : end + 1] else end
 
     def _object(self, records: list[bytes]) -> None:
         """Go on to the next bracket or string of the open object."""
@@ -124,7 +125,7 @@ class ArrayRecords:
             self._in_string = True
         elif mark in b"{[":
             self._depth += 1
-        else:
+        elif mark in b"}]":
             self._depth -= 1
             if self._depth == 0:
                 records.append(bytes(self._buffer[self._start : self._at]))
