@@ -26,9 +26,17 @@ _REFUSED: Final = frozenset(
         "maxProperties",
         "patternProperties",
         "propertyNames",
+        "dependentRequired",
+        "dependentSchemas",
         "if",
         "not",
+        "oneOf",
+        "pattern",
+        "prefixItems",
     }
+)
+_FORMATS: Final = frozenset(
+    {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
 )
 _NAMED: Final = frozenset({"properties", "$defs", "definitions"})
 """Keywords whose keys are names, not keywords."""
@@ -53,6 +61,8 @@ def _plain(schema: Any) -> bool:
     if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
         return False
     if not _REFUSED.isdisjoint(schema) or schema.get("minItems", 0) not in (0, 1):
+        return False
+    if isinstance(schema.get("format"), str) and schema["format"] not in _FORMATS:
         return False
     return all(
         all(_plain(item) for item in value.values()) if key in _NAMED and isinstance(value, dict) else _plain(value)

@@ -42,6 +42,8 @@ def test_closed_schemas_without_limits_are(schema: Any) -> None:
         closed(a={"$ref": "#/$defs/A"}) | {"$defs": {"A": closed(a={"$ref": "#/$defs/A"})}},
         closed(a={"$ref": "#/$defs/A"})
         | {"$defs": {"A": closed(b={"$ref": "#/$defs/B"}), "B": closed(a={"$ref": "#/$defs/A"})}},
+        closed(a={"type": "string", "format": "iri"}),
+        closed(a={"oneOf": [{"type": "string"}]}),
         closed(a={"$ref": "#"}),
         closed(a={"$ref": "https://x.example/schema.json"}),
     ],
