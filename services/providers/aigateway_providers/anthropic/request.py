@@ -69,6 +69,7 @@ def build(call: chat_pb2.ChatCall, settings: ProviderSettings, *, stream: bool) 
     thinking.apply(body, call, facts, report, limit_is_ours=not call.options.HasField("max_output_tokens"))
     _options(body, call, report)
     _extras(body, call, settings, report)
+    body |= {"model": call.model, "stream": stream}  # the router's and the rpc's choice, whatever the extras say
     return Request(orjson.dumps(body), answer_tool, report.settle())
 
 

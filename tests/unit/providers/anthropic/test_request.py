@@ -270,6 +270,19 @@ def test_provider_options_are_merged_object_by_object_and_win() -> None:
     assert "x" not in sent
 
 
+def test_extras_change_neither_the_model_nor_the_form_of_the_answer() -> None:
+    sent = body(call(provider_options={"anthropic": {"model": "dearer", "stream": True}}))
+    assert (sent["model"], sent["stream"]) == (SONNET, False)
+
+
+def test_provider_options_that_are_no_object_are_refused_by_name() -> None:
+    asked = call()
+    asked.provider_options["anthropic"] = b"[]"
+    with pytest.raises(GatewayError) as caught:
+        body(asked)
+    assert caught.value.details == {"param": "provider_options.anthropic"}
+
+
 def test_configured_fields_are_defaults_for_their_models() -> None:
     settings = ProviderSettings(
         "anthropic", "anthropic", "http://x", model_options={"claude-sonnet-*": {"service_tier": "standard_only"}}
