@@ -58,12 +58,15 @@ class MessageWriter:
 
     Args:
         profile: The host.
+        model: The host's name of the model.
         own: The caller speaks OpenAI's dialect, so that its extra fields pass through.
         report: Where what cannot be carried is noted.
     """
 
-    def __init__(self, profile: HostProfile, *, own: bool, report: Report) -> None:
+    def __init__(self, profile: HostProfile, *, model: str, own: bool, report: Report) -> None:
         self._profile = profile
+        reasons = any(name in model for name in profile.reasoning_models)
+        self._reasoning_field = profile.reasoning_field if reasons else ""
         self._own = own
         self._report = report
 
@@ -234,9 +237,9 @@ class MessageWriter:
     def _reasoning(self, part: message_pb2.Part, turn: _Turn, field: str) -> None:
         if part.HasField("provider_state") or not part.reasoning.text:
             return  # it belongs to the provider that made it
-        name = self._profile.reasoning_field
+        name = self._reasoning_field
         if not name:
-            self._report.dropped(f"{field}.reasoning_content", "this provider takes no earlier reasoning")
+            self._report.dropped(f"{field}.reasoning_content", "this model takes no earlier reasoning")
             return
         turn.extra[name] = f"{turn.extra.get(name, '')}{part.reasoning.text}"
 

@@ -35,6 +35,8 @@ class HostProfile:
     """Beginnings of model names that refuse `max_tokens` and want `max_completion_tokens`."""
     reasoning_field: str = ""
     """Where an earlier turn's reasoning goes in an assistant message; nowhere when empty."""
+    reasoning_models: tuple[str, ...] = ()
+    """Parts of the names of the models that take it there."""
     reasoning_format: bool = False
     """It tells reasoning from the answer only when asked to, by `reasoning_format`."""
     efforts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -58,7 +60,9 @@ _GROQ: Final = HostProfile(
     allowed_tools=False,
     embeddings=False,
     files=False,
+    # https://console.groq.com/docs/api-reference#chat-create: only on models that reason.
     reasoning_field="reasoning",
+    reasoning_models=("gpt-oss", "qwen3", "deepseek-r1"),
     # https://console.groq.com/docs/reasoning: raw by default; efforts by family.
     reasoning_format=True,
     efforts={

@@ -70,7 +70,7 @@ class _RequestWriter:
         self._profile = profile
         self._report = report
         self._own = call.dialect == DIALECT
-        self._messages = MessageWriter(profile, own=self._own, report=report)
+        self._messages = MessageWriter(profile, model=call.model, own=self._own, report=report)
 
     def write(self) -> Json:
         call = self._call

@@ -170,7 +170,10 @@ class StreamTranslator:
         if len(events) == begun:
             if logprobs is None and not any(choice.values()) and not any(delta.values()):
                 return
-            events.append(chat_pb2.ChatEvent(choice=index, extra=chat_pb2.StreamExtra()))
+            if not index and begun and events[begun - 1].HasField("start"):
+                begun -= 1  # the first chunk, which tells no more than that the answer begins
+            else:
+                events.append(chat_pb2.ChatEvent(choice=index, extra=chat_pb2.StreamExtra()))
         first = events[begun]
         if logprobs is not None:
             first.logprobs_json = orjson.dumps(logprobs)

@@ -35,8 +35,8 @@ def sent(call: chat_pb2.ChatCall, host: str = "openai", *, stream: bool = False)
     return json.loads(body), [f"{note.field} {actions[note.action]}" for note in notes]
 
 
-def messages(*given: message_pb2.Message, host: str = "openai", **fields: Any) -> tuple[list[Any], list[str]]:
-    body, notes = sent(chat_pb2.ChatCall(model="m", messages=given, **fields), host)
+def messages(*given: message_pb2.Message, host: str = "openai", model: str = "m") -> tuple[list[Any], list[str]]:
+    body, notes = sent(chat_pb2.ChatCall(model=model, messages=given), host)
     return body["messages"], notes
 
 
@@ -499,13 +499,10 @@ def test_groq_is_asked_for_reasoning_as_each_family_takes_it(
     assert len(notes) == noted
 
 
-def test_earlier_reasoning_goes_to_hosts_that_take_it() -> None:
+def test_earlier_reasoning_goes_to_models_that_take_it() -> None:
     thought = message_pb2.Part(reasoning=message_pb2.ReasoningPart(text="Hm"))
-    assert messages(assistant(thought, text("Hi")), host="groq") == (
-        [{"role": "assistant", "content": "Hi", "reasoning": "Hm"}],
-        [],
-    )
-    assert messages(assistant(thought, text("Hi"))) == (
-        [{"role": "assistant", "content": "Hi"}],
-        ["messages[0].reasoning_content dropped"],
-    )
+    turn, bare = assistant(thought, text("Hi")), {"role": "assistant", "content": "Hi"}
+    assert messages(turn, host="groq", model="qwen/qwen3-32b") == ([bare | {"reasoning": "Hm"}], [])
+    dropped = ["messages[0].reasoning_content dropped"]
+    assert messages(turn, host="groq", model="llama-3.1-8b-instant") == ([bare], dropped)
+    assert messages(turn) == ([bare], dropped)

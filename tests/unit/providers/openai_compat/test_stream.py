@@ -174,6 +174,13 @@ def test_logprobs_and_extra_fields_of_a_choice_ride_on_its_first_event() -> None
     ]
 
 
+def test_what_the_first_chunk_says_of_its_choice_rides_on_the_start() -> None:
+    record = chunk({"role": "assistant", "content": ""})
+    record["choices"][0]["logprobs"] = {"content": []}
+    [start] = events(record)
+    assert (start.WhichOneof("event"), start.logprobs_json) == ("start", b'{"content":[]}')
+
+
 def test_a_first_chunk_that_is_no_ones_waits_for_the_first_that_is() -> None:
     azure = {"choices": [], "created": 0, "id": "", "model": "", "object": "", "prompt_filter_results": [1]}
     found = events(azure, chunk({"content": "a"}), chunk(finish="stop"), "[DONE]")
