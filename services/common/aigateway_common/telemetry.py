@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from typing_extensions import override
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry import trace
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     _Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -109,13 +110,15 @@ class Telemetry:
     """
 
     def __init__(self, service: str, endpoint: str | None = None, ratio: float = 1.0) -> None:
-        self._provider: TracerProvider | None = None
+        self._export: _Export | None = None
         self._tracer: trace.Tracer | None = None
         if not endpoint:
             return
         try:
-            self._provider = _provider(service, endpoint, ratio)
-            self._tracer = self._provider.get_tracer("aigateway")
+            provider = _provider(service, ratio)
+            self._export = _Export.to(endpoint)
+            provider.add_span_processor(self._export.processor)
+            self._tracer = provider.get_tracer("aigateway")
         except Exception:  # noqa: BLE001 -- telemetry never raises
             _log.exception("tracing is off: cannot set up the export to `%s`", endpoint)
 
@@ -140,34 +143,64 @@ class Telemetry:
             return NO_SPAN
 
     async def shutdown(self) -> None:
-        """Export what is left, for at most a few seconds, and stop."""
-        provider, self._provider, self._tracer = self._provider, None, None
-        if provider is None:
+        """Make no more spans, and export what is left, for at most a few seconds.
+
+        Services of one process that trace to the same endpoint share its export, which the last of them ends.
+        """
+        export, self._export, self._tracer = self._export, None, None
+        if export is None or not export.released():
             return
         try:
-            await asyncio.to_thread(provider.shutdown)
+            await asyncio.to_thread(export.processor.shutdown)
         except Exception:  # noqa: BLE001 -- telemetry never raises
             _log.exception("the last spans were not exported")
+
+
+class _Export:
+    """The queue, thread and connection to one endpoint, however many services share the process."""
+
+    _open: ClassVar[dict[str, _Export]] = {}
+
+    def __init__(self, endpoint: str) -> None:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 -- loaded only when tracing
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 -- as above
+
+        insecure = not endpoint.startswith("https://")
+        exporter = OTLPSpanExporter(endpoint=endpoint, insecure=insecure, timeout=EXPORT_TIMEOUT)
+        self.processor: BatchSpanProcessor = BatchSpanProcessor(exporter)
+        self._endpoint = endpoint
+        self.users = 0
+
+    @classmethod
+    def to(cls, endpoint: str) -> _Export:
+        """The export to `endpoint`, counted as in use once more."""
+        export = cls._open.get(endpoint) or cls(endpoint)
+        cls._open[endpoint] = export
+        export.users += 1
+        return export
+
+    def released(self) -> bool:
+        """Count one use less; True when that was the last."""
+        self.users -= 1
+        if self.users:
+            return False
+        del self._open[self._endpoint]
+        return True
 
 
 _OFF: Final = Telemetry("off")
 
 
-def _provider(service: str, endpoint: str, ratio: float) -> TracerProvider:
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 -- loaded only when tracing
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 -- as above
+def _provider(service: str, ratio: float) -> TracerProvider:
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 -- loaded only when tracing
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 -- as above
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 -- as above
     from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio  # noqa: PLC0415 -- as above
 
-    provider = TracerProvider(
+    return TracerProvider(
         sampler=ParentBasedTraceIdRatio(ratio),
         resource=Resource.create({"service.name": f"aigateway-{service}"}),
         shutdown_on_exit=False,  # `shutdown` does it, bounded in time
     )
-    exporter = OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https://"), timeout=EXPORT_TIMEOUT)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    return provider
 
 
 def _begin(tracer: trace.Tracer, name: str, kind: SpanKind, parent: Span | _Metadata | None) -> Span:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -163,6 +164,20 @@ async def test_a_collector_that_is_away_costs_calls_nothing(unused_endpoint: str
     await telemetry.shutdown()
     assert time.perf_counter() - began < 15
     await telemetry.shutdown()
+
+
+async def test_services_of_one_process_share_one_export(collector: Collector) -> None:
+    services = [Telemetry(name, collector.endpoint) for name in ("edge", "router", "usage")]
+    exporters = [thread for thread in threading.enumerate() if "Batch" in thread.name]
+    for telemetry in services:
+        telemetry.span("x").end()
+    for telemetry in services:
+        await telemetry.shutdown()
+        assert telemetry.span("late") is NO_SPAN
+
+    assert len(exporters) == 1
+    assert {service for service, _ in collector.spans} == {"aigateway-edge", "aigateway-router", "aigateway-usage"}
+    assert not exporters[0].is_alive()
 
 
 @pytest.fixture
