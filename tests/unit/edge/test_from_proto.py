@@ -243,7 +243,7 @@ calls = st.builds(
     words,
     words,
     states,
-    st.booleans(),
+    st.sampled_from([CUSTOM, FUNCTION]),
 )
 
 
