@@ -157,7 +157,6 @@ class Dispatcher:
         while (message := await _read(rpc, ended=attempt.recorded)) is not None:
             if not attempt.first_event_ns:
                 attempt.first_event_ns = attempt.elapsed_ns()
-                metrics.first_event(attempt.provider, attempt.first_event_ns / 1e9)
                 outlet.first(message.timing)
             state.follow(message.events)
             if attempt.recorded or not (state.complete or held):
@@ -238,8 +237,6 @@ class Dispatcher:
         if not attempt.recorded:
             attempt.usage = guess(error)
             self._emitter.failed(attempt, error)
-        if error.reason.name.startswith("UPSTREAM_"):
-            metrics.upstream_error(attempt.provider, error.reason.name)
 
     def _timeout(self, call: Call) -> float:
         """Seconds left for the provider. Raises GatewayError DEADLINE_EXCEEDED when there are none."""
@@ -269,6 +266,7 @@ class _Outlet:
     def first(self, timing: chat_pb2.CallTiming) -> None:
         """Note what the adapter says of the time to the first event."""
         self._head = self._call.timing(timing)
+        metrics.overhead("router", self._head.router_us / 1e6)
 
     async def write(self, events: Iterable[chat_pb2.ChatEvent]) -> None:
         """Raises a cancellation when the caller is gone."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from aigateway_common import logs
+from aigateway_common import logs, metrics
 from aigateway_common.errors import GatewayError
 
 from aigateway_router import attempts
@@ -12,6 +12,19 @@ from aigateway_router import attempts
 if TYPE_CHECKING:
     from aigateway_router.attempts import Attempt
     from aigateway_router.outbox import Outbox
+
+_CLASSES: Final = frozenset(
+    {
+        "input_uncached",
+        "input_cache_read",
+        "input_cache_write_5m",
+        "input_cache_write_1h",
+        "output_text",
+        "output_reasoning",
+        "tool_use_prompt",
+    }
+)
+"""The disjoint token classes."""
 
 _log = logs.get("aigateway.router")
 
@@ -34,6 +47,7 @@ class UsageEmitter:
             GatewayError: OVERLOADED, when the event cannot be kept; then the answer must not end well.
         """
         attempt.recorded = True
+        _count(attempt)
         if self._outbox is not None:
             self._outbox.append(attempt.event(attempts.OK, None))
 
@@ -42,6 +56,7 @@ class UsageEmitter:
         if attempt.recorded:
             return
         attempt.recorded = True
+        _count(attempt)
         if self._outbox is None:
             return
         left = error.reason.name in {"CANCELLED", "DEADLINE_EXCEEDED"}
@@ -51,3 +66,11 @@ class UsageEmitter:
         except GatewayError:
             # The caller gets an error either way; the outbox has logged why.
             _log.error("usage event lost", event_id=event.event_id, request_id=attempt.request_id)
+
+
+def _count(attempt: Attempt) -> None:
+    """Add the attempt's tokens to the metric."""
+    if attempt.usage is not None:
+        for field, count in attempt.usage.ListFields():
+            if field.name in _CLASSES:
+                metrics.tokens_used(attempt.provider, field.name, count)

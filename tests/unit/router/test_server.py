@@ -20,8 +20,10 @@ from aigateway.v1 import (
     tokens_pb2,
     usage_service_pb2,
 )
+from aigateway_common import metrics
 from aigateway_common.errors import GatewayError, from_rpc_error
 from aigateway_common.serving import grpc_channel
+from aigateway_common.telemetry import Telemetry
 from aigateway_router.authn import key_id
 from aigateway_router.server import RouterComponent
 from aigateway_router.settings import RouterSettings
@@ -505,6 +507,44 @@ async def test_only_a_callers_key_opens_any_rpc(tmp_path: Path) -> None:
         attempt = await only_attempt(running)
     assert attempt.key_id == key_id("gw-key-two")
     assert "gw-key-two" not in str(provider.calls[0].metadata)
+
+
+# Metrics and traces.
+
+
+def _sample(name: str, **labels: str) -> float:
+    return metrics.REGISTRY.get_sample_value(f"aigateway_{name}", labels) or 0.0
+
+
+async def test_calls_and_tokens_are_counted_once(tmp_path: Path) -> None:
+    ok = {"service": "router", "operation": "chat", "provider": "acme", "status": "ok"}
+    bad = {**ok, "status": "UPSTREAM_QUOTA"}
+    tokens = {"provider": "acme", "token_class": "input_uncached"}
+    before = _sample("calls_total", **ok), _sample("calls_total", **bad), _sample("tokens_total", **tokens)
+    provider = answering()
+    provider.answers["stream"] = fails(GatewayError("UPSTREAM_QUOTA", "spent"))
+    async with router(tmp_path, {"acme": provider}) as running:
+        await running.stub.Chat(chat_request())
+        await refused(collected(running.stub.StreamChat(stream_request())))
+        await running.ledger.of(2)
+    after = _sample("calls_total", **ok), _sample("calls_total", **bad), _sample("tokens_total", **tokens)
+    assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1, 11]
+    assert _sample("streams_in_flight", service="router") == 0
+
+
+async def test_a_trace_goes_on_through_the_router_and_into_the_ledger(tmp_path: Path) -> None:
+    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    telemetry = Telemetry("router", "http://127.0.0.1:9")
+    provider = answering()
+    async with router(tmp_path, {"acme": provider}, telemetry=telemetry) as running:
+        metadata = (("traceparent", f"00-{trace}-{parent}-00"),)
+        await running.stub.Chat(chat_request(), metadata=metadata)
+        attempt = await only_attempt(running)
+    await telemetry.shutdown()
+    version, sent, span, flags = provider.calls[0].metadata["traceparent"].split("-")
+    assert (version, sent, flags) == ("00", trace, "00")
+    assert span != parent
+    assert attempt.trace_id == trace
 
 
 # Models.
