@@ -16,15 +16,18 @@ from aigateway.v1 import (
     provider_service_pb2,
     provider_service_pb2_grpc,
 )
+from aigateway_common import attributes
 from aigateway_common.errors import GatewayError, from_rpc_error
 from aigateway_common.inprocess import InProcessChannel, InProcessServer
 from aigateway_common.metrics import REGISTRY
 from aigateway_common.serving import grpc_channel, grpc_server
+from aigateway_common.telemetry import Span, SpanKind, Telemetry
 from aigateway_providers.openai_compat.adapter import create
 from aigateway_providers.server import ProviderComponent
 from aigateway_providers.settings import ProviderSettings
 from grpc import aio
 from support.replay import Answer, Upstream
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -182,6 +185,87 @@ async def test_the_strict_policy_refuses_what_cannot_be_carried(transport: str) 
     assert (failed.reason.name, failed.details) == ("TRANSLATION_REFUSED", {"param": "top_k"})
     assert [note.field for note in lenient.completion.translation] == ["top_k"]
     assert len(stand_in.requests) == 1
+
+
+async def test_what_came_before_a_failure_in_mid_stream_is_delivered(transport: str) -> None:
+    error = {"error": {"message": "died", "type": "server_error"}}
+    kinds: list[str | None] = []
+    with Upstream(Answer.sse(chunk("H"), error)) as stand_in:
+        async with serving(transport, openai(stand_in)) as stub:
+            with pytest.raises(aio.AioRpcError) as caught:  # noqa: PT012 - what came before it counts
+                async for message in stub.StreamChat(streamed(chat())):
+                    kinds += [event.WhichOneof("event") for event in message.events]
+    assert kinds == ["start", "text"]
+    assert from_rpc_error(caught.value).reason.name == "UPSTREAM_ERROR"
+
+
+class Recorded(Span):
+    """A span that keeps what it is told."""
+
+    def __init__(self, name: str, kind: SpanKind, parent: object) -> None:
+        self.name, self.kind, self.parent = name, kind, parent
+        self.attributes: dict[str, object] = {}
+        self.error: BaseException | None = None
+
+    @override
+    def set(self, key: str, value: object) -> None:
+        if value is not None:
+            self.attributes[key] = value
+
+    @override
+    def end(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+class Recorder(Telemetry):
+    """Makes spans that keep what they are told."""
+
+    def __init__(self) -> None:
+        super().__init__("test")
+        self.spans: list[Recorded] = []
+
+    @override
+    def span(self, name: str, *, kind: SpanKind = SpanKind.INTERNAL, parent: object = None) -> Span:
+        self.spans.append(Recorded(name, kind, parent))
+        return self.spans[-1]
+
+
+async def test_a_call_is_one_client_span_with_genai_attributes() -> None:
+    recorder = Recorder()
+    usage = HEAD | {"choices": [], "usage": WHOLE["usage"]}
+    failed = Answer.of({"error": {"message": "no"}}, 500)
+    with Upstream(Answer.sse(chunk("H"), chunk(None, "stop"), usage, done=True), failed) as stand_in:
+        server = InProcessServer()
+        adapter = openai(stand_in)
+        ProviderComponent(adapter, name="openai", telemetry=recorder).register(server)
+        await server.start()
+        stub: Stub = provider_service_pb2_grpc.ProviderServiceStub(InProcessChannel(server))
+        parent = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        await drain(stub.StreamChat(streamed(chat()), metadata=(parent,)))
+        await failure(stub.Chat(unary(chat())))
+        await server.stop(1)
+        await adapter.aclose()
+    answered, refused = recorder.spans
+    assert (answered.name, answered.kind, answered.error) == (f"chat {MODEL}", SpanKind.CLIENT, None)
+    assert parent in [tuple(pair) for pair in answered.parent]  # type: ignore[attr-defined] # metadata
+    times = [
+        answered.attributes.pop(key)
+        for key in (attributes.UPSTREAM_TIME, attributes.ADAPTER_TIME, attributes.TIME_TO_FIRST_CHUNK)
+    ]
+    assert all(isinstance(seconds, float) and seconds > 0 for seconds in times)
+    assert answered.attributes == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": MODEL,
+        "gen_ai.request.stream": True,
+        "gen_ai.response.model": MODEL,
+        "gen_ai.response.id": "chatcmpl-1",
+        "gen_ai.usage.input_tokens": 5,
+        "gen_ai.usage.output_tokens": 1,
+        "http.response.status_code": 200,
+    }
+    assert isinstance(refused.error, GatewayError)
+    assert refused.attributes["http.response.status_code"] == 500
 
 
 class Broken:
