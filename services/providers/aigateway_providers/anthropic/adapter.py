@@ -14,6 +14,7 @@ from aigateway_common.sse import SSEReader, SSEvent
 from aigateway_providers import upstream_errors
 from aigateway_providers.anthropic import errors, models, request, response
 from aigateway_providers.anthropic.blocks import DIALECT
+from aigateway_providers.anthropic.splice import UNREADABLE
 from aigateway_providers.anthropic.stream import StreamReader
 from aigateway_providers.upstream import Upstream
 
@@ -73,7 +74,7 @@ class AnthropicAdapter:
             raise errors.from_answer(self._name, status, headers, body)
         try:
             return response.completion(body, sent, created=int(time.time()))
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise self._misread(body, status) from error
 
     async def stream_chat(
@@ -108,7 +109,7 @@ class AnthropicAdapter:
                 raise errors.from_answer(self._name, status, headers, body)
             try:
                 page = models.page(body, self._name)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 raise self._misread(body, status) from error
             found += page.models
             after = page.next_after
@@ -154,7 +155,7 @@ class AnthropicAdapter:
                 stream.feed(record.data, events)
         except GatewayError as failure:
             return events, failure
-        except (msgspec.DecodeError, KeyError):
+        except (*UNREADABLE, KeyError):
             return events, self._misread(record.data, 200)
         return events, None
 
@@ -162,7 +163,7 @@ class AnthropicAdapter:
         """The error for a 200 that is no answer: an error object after all, or something else altogether."""
         try:
             is_error = msgspec.json.decode(body, type=_Typed).type == "error"
-        except msgspec.DecodeError:
+        except UNREADABLE:
             is_error = False
         return errors.from_event(self._name, body) if is_error else upstream_errors.not_json(self._name, status)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from aigateway_providers import upstream_errors
+from aigateway_providers.anthropic.splice import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +72,7 @@ def from_answer(provider: str, status: int, headers: Mapping[str, str], body: by
     """The error of an HTTP answer that is none of 200."""
     try:
         found = _BODY.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return upstream_errors.not_json(provider, status)
     return _error(provider, status, found, _retry_after(headers, status))
 
@@ -80,7 +81,7 @@ def from_event(provider: str, data: bytes) -> GatewayError:
     """The error of an `error` event, or of an error object inside a 200."""
     try:
         found = _BODY.decode(data)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return upstream_errors.not_json(provider, 200)
     return _error(provider, _STATUS_OF_TYPE.get(found.error.type, 500), found, None)
 

@@ -51,7 +51,7 @@ def page(body: bytes, provider: str) -> Page:
     """Translate one page.
 
     Raises:
-        msgspec.DecodeError: it is not a page of models.
+        splice.UNREADABLE: it is not a page of models.
     """
     found = _PAGE.decode(body)
     return Page([_model(raw, provider) for raw in found.data], (found.last_id or "") if found.has_more else "")

@@ -56,7 +56,7 @@ def completion(body: bytes, request: Request, *, created: int) -> chat_pb2.ChatC
         created: When; seconds since the Unix epoch, which Anthropic does not tell.
 
     Raises:
-        msgspec.DecodeError: the body is not a message.
+        splice.UNREADABLE: the body is not a message.
     """
     answer = _MESSAGE.decode(body)
     parts = [part_of(raw, request.answer_tool) for raw in answer.content]

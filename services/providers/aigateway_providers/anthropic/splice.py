@@ -5,20 +5,22 @@ Values that the gateway makes are Python objects, values of the caller are `orjs
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import orjson
 from aigateway_common.errors import invalid
 
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
+"""What reading JSON raises: it is malformed or of another shape, or not UTF-8."""
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def fields(source: bytes | memoryview | msgspec.Raw) -> dict[str, msgspec.Raw]:
     """The fields of a JSON object, each still JSON.
 
     Raises:
-        msgspec.DecodeError: it is not a JSON object.
+        UNREADABLE: it is not a JSON object.
     """
     return _OBJECT.decode(source)
 
@@ -27,7 +29,7 @@ def caller_fields(source: bytes, param: str) -> dict[str, msgspec.Raw]:
     """The same for JSON of the caller; the error names `param`."""
     try:
         return fields(source)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise invalid(param, f"`{param}` must be a JSON object") from error
 
 
@@ -56,7 +58,7 @@ def text(source: dict[str, msgspec.Raw], key: str) -> str:
     """The string under `key`; empty when absent or null.
 
     Raises:
-        msgspec.DecodeError: it is something else.
+        UNREADABLE: it is something else.
     """
     value = source.get(key)
     return "" if value is None else msgspec.json.decode(value, type=str | None) or ""

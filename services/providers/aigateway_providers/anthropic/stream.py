@@ -76,7 +76,7 @@ class StreamReader:
 
         Raises:
             GatewayError: the record is an error.
-            msgspec.DecodeError: the record is not JSON of this API.
+            splice.UNREADABLE: the record is not JSON of this API.
         """
         if self.finished:
             return
@@ -212,7 +212,7 @@ class StreamReader:
                     events.append(chat_pb2.ChatEvent(part=block.part, provider_state=state(block.signature)))
             case "tool_use" | "answer":
                 if not block.seen:
-                    given = bytes(block.fields.get("input", b"{}")).decode()
+                    given = bytes(block.fields.get("input", b"{}")).decode("utf-8", "replace")
                     event = chat_pb2.ChatEvent(part=block.part, arguments=given)
                     if block.kind == "answer":
                         event = chat_pb2.ChatEvent(part=block.part, text=given)

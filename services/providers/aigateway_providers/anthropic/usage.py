@@ -36,7 +36,7 @@ def token_usage(raw: bytes | msgspec.Raw) -> tokens_pb2.TokenUsage | None:
     """The token classes of a usage object; None when it is null.
 
     Raises:
-        msgspec.DecodeError: it is no usage object.
+        splice.UNREADABLE: it is no usage object.
     """
     native = bytes(raw)
     if native == b"null":

@@ -250,6 +250,14 @@ async def test_a_proxys_page_is_no_answer(streamed: bool) -> None:
     assert (await refused(page, streamed=streamed)).reason.name == "UPSTREAM_INVALID"
 
 
+async def test_bytes_that_are_no_utf8_are_no_answer() -> None:
+    body = json.dumps(message(said("x"))).encode().replace(b'"x"', b'"\xff"')
+    assert (await refused(Answer(pieces=[body]))).reason.name == "UPSTREAM_INVALID"
+    broken = Answer(200, {"content-type": "text/event-stream"}, [b'data: {"type":"\xff"}\n\n'])
+    assert (await refused(broken, streamed=True)).reason.name == "UPSTREAM_INVALID"
+    assert (await refused(Answer(529, {}, [b'{"error":{"type":"\xff"}}']))).reason.name == "UPSTREAM_OVERLOADED"
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_an_error_object_inside_a_200_is_an_error(streamed: bool) -> None:
     assert (await refused(Answer.of(OVERLOADED), streamed=streamed)).reason.name == "UPSTREAM_OVERLOADED"
