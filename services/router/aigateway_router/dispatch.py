@@ -79,14 +79,17 @@ class Dispatcher:
         """The whole answer. Raises GatewayError."""
         sent = provider_service_pb2.ProviderServiceChatRequest(call=request)
         sent.call.model = target.model
+        timeout = self._timeout(call)
         attempt, span = self._begin(call, usage_service_pb2.OPERATION_CHAT, request.model, target)
 
         def guess(error: GatewayError) -> tokens_pb2.TokenUsage | None:
             return _prompt_only(estimates.chat_prompt(request)) if error.reason.name in _LEFT else None
 
         with self._guarded(call, attempt, span, guess):
-            rpc = self._stubs[target.provider].Chat(sent, timeout=self._timeout(call), metadata=_metadata(call, span))
+            rpc = self._stubs[target.provider].Chat(sent, timeout=timeout, metadata=_metadata(call, span))
             answer = await _answer(rpc)
+            if not answer.HasField("completion"):
+                raise GatewayError("UPSTREAM_INVALID", "the provider's service answered without a completion")
             completion = answer.completion
             attempt.answered_model = completion.model
             attempt.usage = completion.usage if completion.HasField("usage") else None
@@ -104,14 +107,17 @@ class Dispatcher:
         """The vectors. Raises GatewayError."""
         sent = provider_service_pb2.ProviderServiceEmbedRequest(call=request)
         sent.call.model = target.model
+        timeout = self._timeout(call)
         attempt, span = self._begin(call, usage_service_pb2.OPERATION_EMBED, request.model, target)
 
         def guess(error: GatewayError) -> tokens_pb2.TokenUsage | None:
             return _prompt_only(estimates.embed_prompt(request)) if error.reason.name in _LEFT else None
 
         with self._guarded(call, attempt, span, guess):
-            rpc = self._stubs[target.provider].Embed(sent, timeout=self._timeout(call), metadata=_metadata(call, span))
+            rpc = self._stubs[target.provider].Embed(sent, timeout=timeout, metadata=_metadata(call, span))
             answer = await _answer(rpc)
+            if not answer.HasField("embeddings"):
+                raise GatewayError("UPSTREAM_INVALID", "the provider's service answered without embeddings")
             vectors = answer.embeddings
             attempt.answered_model = vectors.model
             attempt.usage = vectors.usage if vectors.HasField("usage") else None
@@ -125,6 +131,7 @@ class Dispatcher:
         """The answer in messages, each given to `write`. Raises GatewayError, also after some were written."""
         sent = provider_service_pb2.ProviderServiceStreamChatRequest(call=request)
         sent.call.model = target.model
+        timeout = self._timeout(call)
         attempt, span = self._begin(call, usage_service_pb2.OPERATION_STREAM_CHAT, request.model, target)
         state = StreamState()
 
@@ -140,9 +147,7 @@ class Dispatcher:
             )
 
         with self._guarded(call, attempt, span, guess):
-            rpc = self._stubs[target.provider].StreamChat(
-                sent, timeout=self._timeout(call), metadata=_metadata(call, span)
-            )
+            rpc = self._stubs[target.provider].StreamChat(sent, timeout=timeout, metadata=_metadata(call, span))
             try:
                 await self._forward(rpc, _Outlet(call, call.route(request.model, target), write), attempt, state)
             finally:

@@ -40,5 +40,8 @@ def _of_transport(plain: GatewayError, provider: str, own_timeout: float | None)
             return unreachable(provider)
         case "DEADLINE_EXCEEDED" if own_timeout is not None:
             return GatewayError("UPSTREAM_TIMEOUT", f"`{provider}` did not answer within {own_timeout:g} seconds")
+        # gRPC itself says RESOURCE_EXHAUSTED of a message beyond its size limit; limits of rate have details.
+        case "RATE_LIMITED":
+            return GatewayError("REQUEST_TOO_LARGE", "the request, or its answer, is larger than the gateway carries")
         case _:
             return plain

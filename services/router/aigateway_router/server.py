@@ -33,6 +33,8 @@ _T = TypeVar("_T")
 
 SERVICE_NAME: Final = "aigateway.v1.GatewayService"
 LIST_MODELS: Final = "list_models"
+MAX_MODEL_NAME: Final = 512
+"""Characters; every call's names are kept in the ledger."""
 _OFF: Final = Telemetry.off()
 
 _log = logs.get("aigateway.router")
@@ -219,8 +221,7 @@ def _end(call: Call, operation: str, error: BaseException | None) -> None:
 
 def _check_chat(call: chat_pb2.ChatCall) -> None:
     """Check what every chat call must have; the rest is for the adapter, which knows what its provider takes."""
-    if not call.model:
-        raise invalid("call.model", "`call.model` is required; write `provider/model`, an alias or a model's name")
+    _check_model(call.model)
     if not call.messages:
         raise invalid("call.messages", "`call.messages` must hold at least one message")
     for index, message in enumerate(call.messages):
@@ -229,10 +230,16 @@ def _check_chat(call: chat_pb2.ChatCall) -> None:
 
 
 def _check_embed(call: embedding_pb2.EmbedCall) -> None:
-    if not call.model:
-        raise invalid("call.model", "`call.model` is required; write `provider/model`, an alias or a model's name")
+    _check_model(call.model)
     if not call.inputs:
         raise invalid("call.inputs", "`call.inputs` must hold at least one text")
     for index, item in enumerate(call.inputs):
         if item.WhichOneof("kind") is None:
             raise invalid(f"call.inputs[{index}]", f"`call.inputs[{index}]` must hold `text` or `tokens`")
+
+
+def _check_model(model: str) -> None:
+    if not model:
+        raise invalid("call.model", "`call.model` is required; write `provider/model`, an alias or a model's name")
+    if len(model) > MAX_MODEL_NAME:
+        raise invalid("call.model", f"`call.model` has more than {MAX_MODEL_NAME} characters")

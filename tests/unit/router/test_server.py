@@ -25,6 +25,7 @@ from aigateway_common.errors import GatewayError, from_rpc_error
 from aigateway_common.serving import grpc_channel
 from aigateway_common.telemetry import Telemetry
 from aigateway_router.authn import key_id
+from aigateway_router.provider_errors import from_provider
 from aigateway_router.server import RouterComponent
 from aigateway_router.settings import RouterSettings
 from grpc import aio
@@ -425,6 +426,40 @@ async def test_a_provider_service_that_ends_calls_by_itself_is_not_the_caller_le
     assert (attempt.status, attempt.error_reason) == (ERROR, "UNAVAILABLE")
 
 
+async def test_an_answer_that_holds_nothing_is_the_providers_fault(tmp_path: Path) -> None:
+    provider = ScriptedProvider(chat=always(ChatAnswer(timing=TIMING)), embed=always(EmbedAnswer()))
+    call = embedding_pb2.EmbedCall(model="acme/e", inputs=[embedding_pb2.EmbeddingInput(text="a")])
+    async with router(tmp_path, {"acme": provider}) as running:
+        chat = await refused(running.stub.Chat(chat_request()))
+        embed = await refused(running.stub.Embed(gateway_service_pb2.EmbedRequest(call=call)))
+        attempts = await running.ledger.of(2)
+    assert [chat.reason.name, embed.reason.name] == ["UPSTREAM_INVALID"] * 2
+    assert [(one.status, one.error_reason) for one in attempts] == [(ERROR, "UPSTREAM_INVALID")] * 2
+
+
+def _failed(code: grpc.StatusCode, details: str = "") -> aio.AioRpcError:
+    return aio.AioRpcError(code, aio.Metadata(), aio.Metadata(), details=details)
+
+
+@pytest.mark.parametrize(
+    ("code", "own_timeout", "reason"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, None, "UNAVAILABLE"),
+        (grpc.StatusCode.CANCELLED, None, "UNAVAILABLE"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, None, "DEADLINE_EXCEEDED"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, 5.0, "UPSTREAM_TIMEOUT"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, None, "REQUEST_TOO_LARGE"),
+        (grpc.StatusCode.UNKNOWN, None, "INTERNAL"),
+    ],
+)
+def test_what_grpc_itself_says_of_a_provider_has_a_reason(
+    code: grpc.StatusCode, own_timeout: float | None, reason: str
+) -> None:
+    error = from_provider(_failed(code, "inner words"), "acme", own_timeout=own_timeout)
+    assert (error.reason.name, error.details) == (reason, {"provider": "acme"})
+    assert "inner words" not in error.message
+
+
 async def test_a_crash_in_an_adapter_is_internal_and_shows_nothing(tmp_path: Path) -> None:
     async def crash(_request: Any, _context: Any) -> None:
         raise RuntimeError("secret inner state")
@@ -440,6 +475,7 @@ async def test_a_crash_in_an_adapter_is_internal_and_shows_nothing(tmp_path: Pat
     ("call", "param"),
     [
         (chat_pb2.ChatCall(messages=chat_call().messages), "call.model"),
+        (chat_call("x" * 513), "call.model"),
         (chat_pb2.ChatCall(model="acme/acme-1"), "call.messages"),
         (
             chat_pb2.ChatCall(model="acme/acme-1", messages=[*chat_call().messages, message_pb2.Message()]),
