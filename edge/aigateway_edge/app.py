@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from aigateway.v1 import gateway_service_pb2_grpc
+from aigateway_common import logs
 from aigateway_common.errors import GatewayError
 from aigateway_common.telemetry import Telemetry
 from fastapi import FastAPI
@@ -41,7 +42,7 @@ def create_app(
 ) -> FastAPI:
     """The application; `gateway` leads to the router, in process or over the wire."""
     stub: gateway_service_pb2_grpc.GatewayServiceAsyncStub = gateway_service_pb2_grpc.GatewayServiceStub(gateway)
-    edge = Edge(settings, gateway, stub, telemetry)
+    edge = Edge(settings, gateway, stub, telemetry, logs.get("edge"))
     app = FastAPI(
         title="AI gateway",
         docs_url="/docs" if settings.docs else None,

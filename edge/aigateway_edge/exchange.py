@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from aigateway_common import attributes, logs, metrics
+from aigateway_common import attributes, metrics
 from aigateway_common.errors import GatewayError, from_rpc_error
 from aigateway_common.telemetry import SpanKind
 from grpc import aio
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from aigateway.v1 import chat_pb2, gateway_service_pb2, gateway_service_pb2_grpc
     from aigateway_common.telemetry import Span, Telemetry
     from starlette.types import Receive, Scope, Send
+    from structlog.typing import FilteringBoundLogger
 
     from aigateway_edge.settings import EdgeSettings
 
 T = TypeVar("T")
 
 _SERVICE: Final = "edge"
-_log = logs.get("edge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Edge:
     gateway: aio.Channel
     stub: gateway_service_pb2_grpc.GatewayServiceAsyncStub
     telemetry: Telemetry
+    log: FilteringBoundLogger
 
 
 class Exchange:
@@ -167,8 +168,8 @@ class Exchange:
             await self._fail(error)
         except aio.AioRpcError as error:
             await self._fail(from_rpc_error(error))
-        except Exception as error:  # noqa: BLE001 # nothing may take the server down, and the caller is owed an answer
-            _log.exception("fault", request_id=self.request_id, operation=self.operation)
+        except Exception as error:  # nothing may take the server down, and the caller is owed an answer
+            self.edge.log.exception("fault", request_id=self.request_id, operation=self.operation)
             await self._fail(GatewayError("INTERNAL", "internal error; the logs have it under the request id"), error)
         finally:
             self._close()
@@ -204,7 +205,7 @@ class Exchange:
             self.span.set(attributes.REQUEST_ID, self.request_id)
             self.span.set(attributes.REQUESTED_MODEL, self.model or None)
             self.span.end(self._error)
-        _log.info(
+        self.edge.log.info(
             "call",
             request_id=self.request_id,
             trace_id=self.span.trace_id,

@@ -57,6 +57,15 @@ class Fields:
         """Whether the field is there, null or not."""
         return key in self._values
 
+    def lacks(self, keys: frozenset[str]) -> bool:
+        """Whether none of some fields is there; cheaper than to ask for each."""
+        return keys.isdisjoint(self._values)
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything has been taken."""
+        return not self._values
+
     def keys(self) -> list[str]:
         """The fields not taken yet."""
         return list(self._values)

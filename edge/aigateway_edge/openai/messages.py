@@ -27,6 +27,8 @@ _ROLES: Final[Mapping[str, message_pb2.Role.ValueType]] = {
     "function": message_pb2.ROLE_TOOL,
 }
 
+_REASONING: Final = frozenset({"reasoning_details", "reasoning_content", "reasoning"})
+
 _content: Final[msgspec.json.Decoder[str | list[Raw] | None]] = msgspec.json.Decoder(str | list[Raw] | None)
 _part: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])
 
@@ -56,13 +58,15 @@ class Conversation:
         shape, parts = content(fields)
         if not parts:
             raise invalid(fields.at("content"), f"`{fields.at('content')}` is required and must not be empty")
+        if fields.empty:  # as nearly always
+            return message_pb2.Message(role=role, parts=parts, content_shape=shape)
         _mark(fields, parts)
         return message_pb2.Message(
             role=role, parts=parts, name=fields.text("name") or "", content_shape=shape, extra_json=fields.rest()
         )
 
     def _assistant(self, fields: Fields) -> message_pb2.Message:
-        parts = _reasoning(fields)
+        parts = [] if fields.lacks(_REASONING) else _reasoning(fields)
         shape, said = content(fields)
         _attach(said, provider_state(fields))
         parts += said

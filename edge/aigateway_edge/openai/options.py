@@ -20,11 +20,30 @@ _EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "
 _DEFAULT_EFFORT: Final = "medium"
 """What OpenRouter makes of `reasoning: {"enabled": true}`: https://openrouter.ai/docs/use-cases/reasoning-tokens."""
 
+_GENERATION: Final = frozenset(
+    {
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "stop",
+        "seed",
+        "presence_penalty",
+        "frequency_penalty",
+        "n",
+        "logprobs",
+        "top_logprobs",
+    }
+)
+_REASONING: Final = frozenset({"reasoning_effort", "reasoning", "thinking"})
 _stop: Final[msgspec.json.Decoder[str | list[str] | None]] = msgspec.json.Decoder(str | list[str] | None)
 
 
 def generation(request: Fields) -> chat_pb2.GenerationOptions:
     """Limits and sampling."""
+    if request.lacks(_GENERATION):
+        return chat_pb2.GenerationOptions()
     legacy = request.integer("max_tokens", 1, _MAX_TOKENS)
     limit = request.integer("max_completion_tokens", 1, _MAX_TOKENS)
     stop = request.take("stop", _stop, "a string or a list of strings")
@@ -81,6 +100,8 @@ def _json_schema(fields: Fields) -> chat_pb2.ResponseFormat:
 
 def reasoning(request: Fields) -> chat_pb2.ReasoningOptions | None:
     """How much the model may reason; None when the caller did not say."""
+    if request.lacks(_REASONING):
+        return None
     effort = request.one_of("reasoning_effort", _EFFORTS)
     options = chat_pb2.ReasoningOptions(effort=effort or "")
     router = request.child("reasoning")

@@ -23,6 +23,8 @@ _MODES: Final[Mapping[str, message_pb2.ToolChoiceMode.ValueType]] = {
     "required": message_pb2.TOOL_CHOICE_MODE_REQUIRED,
 }
 
+_CHOICES: Final = frozenset({"tool_choice", "function_call"})
+
 _items: Final[msgspec.json.Decoder[list[Raw] | None]] = msgspec.json.Decoder(list[Raw] | None)
 _object: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])
 _choice: Final[msgspec.json.Decoder[str | dict[str, Raw] | None]] = msgspec.json.Decoder(str | dict[str, Raw] | None)
@@ -40,6 +42,8 @@ def tools(request: Fields) -> list[message_pb2.Tool]:
 
 def tool_choice(request: Fields, offered: list[message_pb2.Tool]) -> message_pb2.ToolChoice | None:
     """The `tool_choice` of the request, or its legacy `function_call`."""
+    if request.lacks(_CHOICES):
+        return None
     key = "function_call" if request.has("function_call") and not request.has("tool_choice") else "tool_choice"
     whole = request.peek(key)
     value = request.take(key, _choice, "a string or an object")

@@ -15,7 +15,15 @@ from aigateway_edge.settings import EdgeSettings
 from starlette.routing import Route
 
 HELLO: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
-OBJECTS = ("response_format", "tool_choice", "cache_control", "thinking", "reasoning", "provider_options")
+OBJECTS = {
+    "response_format",
+    "tool_choice",
+    "cache_control",
+    "thinking",
+    "reasoning",
+    "provider_options",
+    "stream_options",
+}
 NEEDS: dict[str, dict[str, Any]] = {"stream_options": {"stream": True}}
 """What some fields need beside them."""
 
