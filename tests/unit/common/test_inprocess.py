@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -219,6 +221,24 @@ async def test_ended_calls_leave_nothing_in_the_server() -> None:
 
     assert not local._running
     assert all(call._rpc.timer is None for call in calls)  # type: ignore[attr-defined] # looks inside on purpose
+
+
+async def test_an_aborted_call_is_freed_without_the_collector() -> None:
+    contexts: list[weakref.ref[Any]] = []
+
+    async def chat(request: Any, context: Any) -> Any:
+        contexts.append(weakref.ref(context))
+        await context.abort(grpc.StatusCode.NOT_FOUND, "d")
+
+    _, stub = await serve(Chat=chat)
+    gc.disable()
+    try:
+        with pytest.raises(aio.AioRpcError):
+            await stub.Chat(REQUEST)
+        await asyncio.sleep(0)
+        assert contexts[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_health_is_served_in_process_too() -> None:

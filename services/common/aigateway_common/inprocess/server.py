@@ -168,6 +168,7 @@ class InProcessServer(aio.Server):
         except Exception as error:  # noqa: BLE001 -- whatever a handler raises is the client's answer
             _failed(method, context, error)
         finally:
+            context.aborted = None  # its traceback leads back here: a cycle for the collector
             context.run_callbacks()
             self._handler_ended(rpc)
 
