@@ -104,7 +104,7 @@ class OpenAICompatAdapter:
         body, notes = embeddings.to_body(call, provider=self._name)
         answer = await self._fetch("POST", f"{self._profile.prefix}/embeddings", context, body)
         with self._understood():
-            return embeddings.to_embeddings(answer, notes)
+            return embeddings.to_embeddings(answer, len(call.inputs), notes)
 
     async def list_models(self, context: CallContext) -> list[model_pb2.Model]:
         """The host's models."""

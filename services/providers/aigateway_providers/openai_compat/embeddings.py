@@ -58,12 +58,16 @@ def to_body(call: embedding_pb2.EmbedCall, *, provider: str) -> tuple[bytes, lis
     return orjson.dumps(body), notes
 
 
-def to_embeddings(body: dict[str, Any], notes: Sequence[chat_pb2.TranslationNote]) -> embedding_pb2.Embeddings:
-    """The vectors; `body` is used up. Raises KeyError, TypeError or ValueError when it holds none."""
+def to_embeddings(
+    body: dict[str, Any], count: int, notes: Sequence[chat_pb2.TranslationNote]
+) -> embedding_pb2.Embeddings:
+    """The `count` vectors; `body` is used up. Raises KeyError, TypeError or ValueError when it does not hold them."""
     rows = [
         embedding_pb2.Embedding(index=row.get("index", place), values=_values(row["embedding"]))
         for place, row in enumerate(body.pop("data"))
     ]
+    if len(rows) != count:
+        raise ValueError("as many vectors as inputs are due")
     usage = body.pop("usage", None)
     body.pop("object", None)
     return embedding_pb2.Embeddings(

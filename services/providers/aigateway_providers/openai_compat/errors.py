@@ -58,6 +58,9 @@ def from_answer(provider: str, status: int, headers: Mapping[str, str], body: by
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
+        if status == 404:  # not the API: it would name what it does not find
+            message = "HTTP 404 with a body that is not JSON; check the base URL"
+            return upstream_errors.from_status(provider, status, message, reason="UPSTREAM_INVALID")
         return upstream_errors.not_json(provider, status)
     error = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
     return _error(provider, status, error, headers)

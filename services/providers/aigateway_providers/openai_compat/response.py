@@ -32,6 +32,8 @@ REASONING_FIELDS: Final = ("reasoning_content", "reasoning")
 def to_completion(body: dict[str, Any], notes: list[chat_pb2.TranslationNote]) -> chat_pb2.ChatCompletion:
     """The answer; `body` is used up. Raises KeyError, TypeError or ValueError when it is not a completion."""
     choices = [_choice(choice) for choice in body.pop("choices")]
+    if not choices:
+        raise ValueError("no choices")
     usage = body.pop("usage", None)
     body.pop("object", None)
     return chat_pb2.ChatCompletion(
@@ -46,8 +48,10 @@ def to_completion(body: dict[str, Any], notes: list[chat_pb2.TranslationNote]) -
     )
 
 
-def to_finish(reason: str) -> chat_pb2.FinishReason.ValueType:
-    """Why the model stopped; a word nobody knows counts as a normal stop."""
+def to_finish(reason: str, *, calls: bool) -> chat_pb2.FinishReason.ValueType:
+    """Why the model stopped; a word nobody knows counts as a normal stop, and no word by whether there are `calls`."""
+    if not reason and calls:
+        return chat_pb2.FINISH_REASON_TOOL_CALLS
     return _FINISH.get(reason, chat_pb2.FINISH_REASON_STOP)
 
 
@@ -75,10 +79,11 @@ def whole(value: float | None) -> int:
 def _choice(choice: dict[str, Any]) -> chat_pb2.Choice:
     native = choice.pop("finish_reason", None) or ""
     logprobs = choice.pop("logprobs", None)
+    message = _message(choice.pop("message"))
     return chat_pb2.Choice(
         index=choice.pop("index", 0),
-        message=_message(choice.pop("message")),
-        finish_reason=to_finish(native) if native else chat_pb2.FINISH_REASON_UNSPECIFIED,
+        message=message,
+        finish_reason=to_finish(native, calls=any(part.HasField("tool_call") for part in message.parts)),
         native_finish_reason=native,
         logprobs_json=orjson.dumps(logprobs) if logprobs is not None else b"",
         extra_json=dump(choice),

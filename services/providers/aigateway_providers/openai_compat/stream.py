@@ -162,7 +162,7 @@ class StreamTranslator:
         if native and not state.finished:
             self._close(index, state, events)
             state.finished = True
-            finish = chat_pb2.StreamFinish(reason=to_finish(native), native_reason=native)
+            finish = chat_pb2.StreamFinish(reason=to_finish(native, calls=bool(state.calls)), native_reason=native)
             events.append(chat_pb2.ChatEvent(choice=index, finish=finish))
         logprobs = choice.pop("logprobs", None)
         if logprobs is None and not choice and not delta:
@@ -250,7 +250,7 @@ class StreamTranslator:
         for index, state in self._choices.items():
             if not state.finished:
                 self._close(index, state, events)
-                reason = chat_pb2.FINISH_REASON_TOOL_CALLS if state.calls else chat_pb2.FINISH_REASON_STOP
+                reason = to_finish("", calls=bool(state.calls))
                 events.append(chat_pb2.ChatEvent(choice=index, finish=chat_pb2.StreamFinish(reason=reason)))
         if self._usage is not None:
             events.append(self._usage)

@@ -69,7 +69,7 @@ def test_vectors_come_back_in_the_order_of_the_inputs_in_base64_and_in_decimals(
         "usage": {"prompt_tokens": 4, "total_tokens": 4},
         "service": "x",
     }
-    assert to_embeddings(body, [chat_pb2.TranslationNote(field="f")]) == embedding_pb2.Embeddings(
+    assert to_embeddings(body, 2, [chat_pb2.TranslationNote(field="f")]) == embedding_pb2.Embeddings(
         model="e-1",
         embeddings=[
             embedding_pb2.Embedding(index=0, values=[0.5, -0.25, 3]),
@@ -83,8 +83,8 @@ def test_vectors_come_back_in_the_order_of_the_inputs_in_base64_and_in_decimals(
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"data": [{}]}, {"data": [{"embedding": "AAA"}]}, {"data": [{"embedding": None}]}]
+    "body", [{}, {"data": []}, {"data": [{}]}, {"data": [{"embedding": "AAA"}]}, {"data": [{"embedding": None}]}]
 )
 def test_what_holds_no_vectors_is_not_taken_for_them(body: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
-        to_embeddings(body, [])
+        to_embeddings(body, 1, [])

@@ -26,6 +26,7 @@ def body(code: str | None = None, kind: str = "invalid_request_error", **more: A
         (404, body("model_not_found"), "MODEL_NOT_FOUND"),
         (403, body("model_not_found"), "MODEL_NOT_FOUND"),
         (404, body("unknown_url"), "UPSTREAM_INVALID"),
+        (404, b"404 page not found", "UPSTREAM_INVALID"),
         (413, body("request_too_large"), "REQUEST_TOO_LARGE"),
         (422, body(), "INVALID_REQUEST"),
         (429, body("rate_limit_exceeded", "tokens"), "UPSTREAM_RATE_LIMITED"),

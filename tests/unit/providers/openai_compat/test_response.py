@@ -120,7 +120,17 @@ def test_content_in_parts_keeps_what_only_the_host_understands() -> None:
     ],
 )
 def test_each_finish_reason_has_its_meaning(word: str, reason: chat_pb2.FinishReason.ValueType) -> None:
-    assert to_finish(word) == reason
+    assert to_finish(word, calls=False) == reason
+
+
+def test_where_the_host_gives_no_reason_the_answer_tells() -> None:
+    call = {"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    for message, reason in (
+        ({"content": "Hi"}, chat_pb2.FINISH_REASON_STOP),
+        ({"content": None, "tool_calls": [call]}, chat_pb2.FINISH_REASON_TOOL_CALLS),
+    ):
+        [choice] = to_completion(answer(message, None), []).choices
+        assert (choice.finish_reason, choice.native_finish_reason) == (reason, "")
 
 
 def test_usage_becomes_disjoint_classes_and_is_kept_whole() -> None:
@@ -153,7 +163,9 @@ def test_token_classes_nobody_reported_stay_absent() -> None:
     )
 
 
-@pytest.mark.parametrize("body", [{}, {"choices": None}, {"choices": [{}]}, {"choices": [{"message": {"content": 5}}]}])
+@pytest.mark.parametrize(
+    "body", [{}, {"choices": None}, {"choices": []}, {"choices": [{}]}, {"choices": [{"message": {"content": 5}}]}]
+)
 def test_what_is_no_completion_is_not_taken_for_one(body: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         to_completion(body, [])
