@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SANDBOX: Final = "sandbox"
 SANDBOX_MODEL: Final = "sandbox/echo"
 
-_COMPARED: Final = 1000
+_COMPARED: Final = 500
 """Names that an unknown one is compared with at most, so that a wrong name stays cheap."""
 _COMPARED_LENGTH: Final = 100
 _SHOWN_LENGTH: Final = 200

@@ -129,10 +129,9 @@ class Store:
         path = self._folder / "probe"
         try:
             path.write_bytes(bytes(_PROBE_BYTES))
+            path.unlink()
         except OSError:
             return False
-        finally:
-            path.unlink(missing_ok=True)
         return True
 
     def close(self) -> None:
