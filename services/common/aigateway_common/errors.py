@@ -34,7 +34,8 @@ _REASON_OF_CODE: Final[Mapping[grpc.StatusCode, str]] = {
     _Code.PERMISSION_DENIED: "PERMISSION_DENIED",
     _Code.RESOURCE_EXHAUSTED: "RATE_LIMITED",
     _Code.DEADLINE_EXCEEDED: "DEADLINE_EXCEEDED",
-    _Code.CANCELLED: "CANCELLED",
+    # Our own cancellation is a CancelledError: this one is a server that went while it took the call.
+    _Code.CANCELLED: "UNAVAILABLE",
     _Code.UNAVAILABLE: "UNAVAILABLE",
 }
 
@@ -134,7 +135,7 @@ def _from_status(status: status_pb2.Status, error: aio.AioRpcError) -> GatewayEr
 def _plain(error: aio.AioRpcError) -> GatewayError:
     reason = _REASON_OF_CODE.get(error.code(), "INTERNAL")
     match error.code():
-        case grpc.StatusCode.UNAVAILABLE:
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
             message = "a service of the gateway cannot be reached; try again"
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             message = "the deadline of the call passed"

@@ -63,7 +63,7 @@ async def test_every_reason_survives_the_way(name: str) -> None:
     [
         (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
-        (grpc.StatusCode.CANCELLED, "CANCELLED"),
+        (grpc.StatusCode.CANCELLED, "UNAVAILABLE"),
         (grpc.StatusCode.UNKNOWN, "INTERNAL"),
         (grpc.StatusCode.DATA_LOSS, "INTERNAL"),
     ],

@@ -111,9 +111,8 @@ async def test_a_drain_finishes_running_calls_then_stops_components(channels: li
     call = stub.Chat(REQUEST)
     await echo.begun.wait()
     draining = asyncio.create_task(server.drain(30))
-    while (code := await stub.Chat(REQUEST, timeout=0.05).code()) is grpc.StatusCode.DEADLINE_EXCEEDED:
-        pass  # the server has not yet said that it goes
-    assert code is grpc.StatusCode.UNAVAILABLE
+    while await stub.Chat(REQUEST, timeout=0.05).code() is not grpc.StatusCode.UNAVAILABLE:
+        pass  # what arrives while the server closes may still be taken, or be cut off
     assert echo.life == ["echo started"]
     echo.go.set()
 
