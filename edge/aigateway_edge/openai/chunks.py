@@ -243,7 +243,8 @@ def _state(event: chat_pb2.ChatEvent, choice: _Choice) -> bytes:
         return b""
     content = carriers.extra_content(state)
     if (call := choice.calls.get(event.part)) is not None:
-        return _dumps({"tool_calls": [{"index": call[0], "extra_content": content}]})
+        # Clients read `function.arguments` of every delta without asking whether it is there.
+        return _dumps({"tool_calls": [{"index": call[0], "function": {"arguments": ""}, "extra_content": content}]})
     return _dumps({"extra_content": content})
 
 
