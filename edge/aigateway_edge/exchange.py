@@ -69,11 +69,7 @@ class Exchange:
         self._gone = False
         self._sse: SseOut | None = None
         self._trace = self.inbound.trace_context()
-        self.span: Span = edge.telemetry.span(
-            f"{scope['method']} {scope['path']}" if edge.telemetry.enabled else "",
-            kind=SpanKind.SERVER,
-            parent=self._trace,
-        )
+        self.span: Span = edge.telemetry.span(operation, kind=SpanKind.SERVER, parent=self._trace)
 
     def metadata(self) -> aio.Metadata:
         """What goes with the call to the router."""
@@ -188,9 +184,7 @@ class Exchange:
 
     async def _fail(self, error: GatewayError, cause: BaseException | None = None) -> None:
         self._failed(error, cause)
-        if self._sse is not None and self._sse.committed:
-            await self._sse.fail(error)
-        else:
+        if self._sse is None or not await self._sse.fail(error):
             await self.reply(errors.body(error), errors.headers(error), error.http_status)
 
     def _base_headers(self) -> errors.Headers:

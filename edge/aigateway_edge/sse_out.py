@@ -63,18 +63,25 @@ class SseOut:
                 await self._commit([])
             await self._send({"type": "http.response.body", "body": data})
 
-    async def fail(self, error: GatewayError) -> None:
-        """Write one error record and end the response, without the mark that ends a whole stream."""
-        await self.end(error_record(error))
+    async def fail(self, error: GatewayError) -> bool:
+        """Write one error record and end the response, without the mark that ends a whole stream.
+
+        False, and nothing is written, while the status is still open: then the failure can have its own.
+        """
+        self._task.cancel()
+        async with self._lock:
+            if self.committed:
+                await self._send({"type": "http.response.body", "body": error_record(error)})
+            return self.committed
 
     def close(self) -> None:
         """Stop watching."""
         self._task.cancel()
 
     async def _commit(self, headers: Headers) -> None:
-        self.committed = True
         all_headers = [*_HEADERS, *self._headers, *headers]
         await self._send({"type": "http.response.start", "status": 200, "headers": all_headers})
+        self.committed = True
 
     async def _watch(self) -> None:
         while True:

@@ -105,12 +105,18 @@ async def test_the_sdk_reads_a_stream(served: Served, sdk: AsyncOpenAI) -> None:
 
 async def test_the_sdk_reads_tool_calls_from_a_stream(served: Served, sdk: AsyncOpenAI) -> None:
     call = chat_pb2.ToolCallStart(id="c1", name="f")
-    served.router.steps = [[start(), Event(tool_call=call)], [Event(arguments='{"a":1}')], [finish("TOOL_CALLS")]]
+    state = message_pb2.ProviderState(provider="gemini", state=b"sig")
+    served.router.steps = [
+        [start(), Event(tool_call=call), Event(provider_state=state)],
+        [Event(arguments='{"a":1}')],
+        [finish("TOOL_CALLS")],
+    ]
     async with sdk.chat.completions.stream(model="acme/m", messages=[{"role": "user", "content": "hi"}]) as stream:
         final = await stream.get_final_completion()
     calls = final.choices[0].message.tool_calls
     assert calls is not None
     assert (calls[0].id, calls[0].function.name, calls[0].function.arguments) == ("c1", "f", '{"a":1}')
+    assert calls[0].model_dump()["extra_content"] == {"google": {"thought_signature": "sig"}}
 
 
 async def test_the_sdk_reads_embeddings_in_both_encodings(served: Served, sdk: AsyncOpenAI) -> None:

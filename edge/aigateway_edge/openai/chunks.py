@@ -164,6 +164,8 @@ class Chunks:
                 choice.reasoning.setdefault(event.part, _Reasoning()).redacted = True
                 return b""
             case "provider_state":
+                if self._legacy and event.part in choice.calls:
+                    return b""  # `function_call` has no place for state
                 return _state(event, choice)
             case "audio":
                 return _dumps({"audio": _audio(event.audio)})
@@ -243,8 +245,10 @@ def _state(event: chat_pb2.ChatEvent, choice: _Choice) -> bytes:
         return b""
     content = carriers.extra_content(state)
     if (call := choice.calls.get(event.part)) is not None:
-        # Clients read `function.arguments` of every delta without asking whether it is there.
-        return _dumps({"tool_calls": [{"index": call[0], "function": {"arguments": ""}, "extra_content": content}]})
+        index, custom = call
+        # Clients read the arguments of every delta without asking whether they are there.
+        body = {"custom": {"input": ""}} if custom else {"function": {"arguments": ""}}
+        return _dumps({"tool_calls": [{"index": index, **body, "extra_content": content}]})
     return _dumps({"extra_content": content})
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 from support.edge import Event, finish, start
 
+GOOGLE = {"google": {"thought_signature": "sig"}}
 OPENAI = message_pb2.DIALECT_OPENAI_CHAT
 
 
@@ -109,6 +110,7 @@ def test_parallel_tool_calls_keep_their_indexes_and_state() -> None:
         Event(part=1, arguments=":1}"),
         Event(part=2, arguments="x"),
         Event(part=1, provider_state=state),
+        Event(part=2, provider_state=state),
         strict=False,  # the SDK's type of a chunk knows no custom tools
     ) == [
         {"tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": ""}}]},
@@ -116,7 +118,8 @@ def test_parallel_tool_calls_keep_their_indexes_and_state() -> None:
         {"tool_calls": [{"index": 1, "id": "c2", "type": "custom", "custom": {"name": "q", "input": ""}}]},
         {"tool_calls": [{"index": 0, "function": {"arguments": ":1}"}}]},
         {"tool_calls": [{"index": 1, "custom": {"input": "x"}}]},
-        {"tool_calls": [{"index": 0, "extra_content": {"google": {"thought_signature": "sig"}}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": ""}, "extra_content": GOOGLE}]},
+        {"tool_calls": [{"index": 1, "custom": {"input": ""}, "extra_content": GOOGLE}]},
     ]
 
 

@@ -81,7 +81,7 @@ def test_every_status_a_caller_can_get_is_documented(document: dict[str, Any]) -
 def test_each_documented_field_is_really_read(document: dict[str, Any], schema: str, parse: Any) -> None:
     plain = HELLO if schema == "ChatCompletionRequest" else {"model": "m", "input": "x"}
     for name in document["components"]["schemas"][schema]["properties"]:
-        wrong = 7 if name in OBJECTS else {"type": []}
+        wrong: Any = 7 if name in OBJECTS else {"type": []}
         with pytest.raises(GatewayError) as caught:
             parse(json.dumps(plain | NEEDS.get(name, {}) | {name: wrong}).encode())
         assert caught.value.details["param"].startswith(name)
