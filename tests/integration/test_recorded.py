@@ -79,7 +79,7 @@ async def ask(sdk: openai.AsyncOpenAI, body: dict[str, Any]) -> Expected:
     if "input" in body:
         answer = await sdk.embeddings.create(model=body["model"], input=body["input"], extra_body=body)
         vectors = [item.embedding for item in answer.data]
-        tokens = answer.usage.prompt_tokens if answer.usage else None
+        tokens = getattr(answer.usage, "prompt_tokens", None)
         return Expected(model=answer.model, prompt_tokens=tokens, extra={"vectors": vectors})
     seen = Seen()
     if not body.get("stream"):
