@@ -13,22 +13,18 @@ from typing import TYPE_CHECKING, Final
 
 from aigateway_common import logs
 from aigateway_common.errors import GatewayError
-from sqlalchemy.dialects import postgresql, sqlite
 
-from aigateway_usage.tables import attempts
+from aigateway_usage.inserts import insert
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy import Connection
-    from sqlalchemy.sql.dml import Insert
+    from collections.abc import Callable, Sequence
 
     from aigateway_usage.database import Database
-    from aigateway_usage.pricing import Pricer
     from aigateway_usage.rows import Row
 
-MAX_GROUP: Final = 20_000
-"""Attempts in one transaction, unless a single request has more; bounds how long a reader of the answer waits."""
+MAX_GROUP: Final = 5000
+"""Attempts in one transaction, unless a single request has more; bounds how long the event loop is held, about a
+microsecond for each."""
 
 _log = logs.get("usage")
 
@@ -50,9 +46,10 @@ class _Waiting:
 class Ledger:
     """The one writer of a database."""
 
-    def __init__(self, database: Database, pricer: Pricer, *, max_queued: int) -> None:
+    def __init__(self, database: Database, *, max_queued: int, written: Callable[[Row], None]) -> None:
+        """`written` is called once for each new attempt, after it has been committed."""
         self._database = database
-        self._pricer = pricer
+        self._written = written
         self._max_queued = max_queued
         self._queue: deque[_Waiting] = deque()
         self._queued = 0
@@ -100,8 +97,9 @@ class Ledger:
 
     async def _write(self, group: list[_Waiting]) -> None:
         """Write a group; when the database refuses it, each of its requests alone: none fails for another's sake."""
+        rows = [row for waiting in group for row in waiting.rows]
         try:
-            results = await self._database.write(lambda connection: self._insert(connection, group))
+            new = await self._database.write(lambda connection: insert(connection, rows))
         except Exception as error:  # noqa: BLE001 -- whatever it is, those who wait are told
             if len(group) == 1 or _unavailable(error):  # a database that is away is away for all of them
                 for waiting in group:
@@ -110,35 +108,20 @@ class Ledger:
             for waiting in group:
                 await self._write([waiting])
             return
-        for waiting, result in zip(group, results, strict=True):
-            if not waiting.done.done():  # its caller may have gone away
-                waiting.done.set_result(result)
-
-    def _insert(self, connection: Connection, group: Sequence[_Waiting]) -> list[Recorded]:
-        """Runs on the writing thread, in a transaction."""
         for waiting in group:
-            for row in waiting.rows:
-                self._pricer.price(row)
-        statement = insert_new(connection.dialect.name)
-        if len(group) > 1:
-            rows = [row for waiting in group for row in waiting.rows]
-            with connection.begin_nested() as attempt:
-                if connection.execute(statement, rows).rowcount == len(rows):  # all new: no need to ask whose
-                    return [Recorded(len(waiting.rows), 0) for waiting in group]
-                attempt.rollback()
-        return [_insert_one(connection, statement, waiting.rows) for waiting in group]
+            recorded = self._recorded(waiting.rows, new)
+            if not waiting.done.done():  # its caller may have gone away
+                waiting.done.set_result(recorded)
 
-
-def insert_new(dialect: str) -> Insert:
-    """INSERT that leaves a row alone when its event id is known, in the words of `sqlite` or `postgresql`."""
-    if dialect == "postgresql":
-        return postgresql.insert(attempts).on_conflict_do_nothing(index_elements=["event_id"])
-    return sqlite.insert(attempts).on_conflict_do_nothing(index_elements=["event_id"])
-
-
-def _insert_one(connection: Connection, statement: Insert, rows: list[Row]) -> Recorded:
-    new = connection.execute(statement, rows).rowcount
-    return Recorded(new, len(rows) - new)
+    def _recorded(self, rows: Sequence[Row], new: set[str]) -> Recorded:
+        """Count a request's new attempts and take them out of `new`, so that their repetition is a duplicate."""
+        count = 0
+        for row in rows:
+            if row["event_id"] in new:
+                new.remove(row["event_id"])
+                self._written(row)
+                count += 1
+        return Recorded(count, len(rows) - count)
 
 
 def _unavailable(error: Exception) -> bool:

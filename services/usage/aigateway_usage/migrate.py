@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
     from alembic.config import Config
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
 HEAD: Final = "0001"
 """The newest revision in `migrations/versions`."""
@@ -26,23 +26,22 @@ class NewerSchemaError(RuntimeError):
     """The database was migrated by a newer release than this one."""
 
 
-def to_head(engine: Engine, write: dict[str, bool]) -> None:
+def to_head(connection: Connection) -> None:
     """Create or upgrade the schema. Safe when several processes start at once: one migrates, the others find it done.
-
-    Args:
-        engine: The database.
-        write: Execution options that make a transaction take the write lock from its beginning.
 
     Raises:
         NewerSchemaError: The schema is of a release that this one does not know.
     """
-    with engine.connect() as connection:
-        if _stored(connection) == HEAD:
-            return
-    with engine.connect().execution_options(**write) as connection, connection.begin():
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        _upgrade(connection)
+    stored = _stored(connection)
+    connection.rollback()
+    if stored == HEAD:
+        return
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    else:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # the driver begins by itself for rows, not for schemas
+    _upgrade(connection)
+    connection.commit()
 
 
 def config(connection: Connection) -> Config:

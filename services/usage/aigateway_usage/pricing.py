@@ -1,10 +1,11 @@
 """What an attempt cost: by the operator's word, else nothing for local models, else the published price, else unknown.
 
-An unknown cost is NULL, counted and logged once per model, never 0. Runs on the ledger's writing thread alone.
+An unknown cost is NULL, counted and logged once per model, never 0.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -53,15 +54,43 @@ class Pricer:
         self._overrides = {name.lower(): _override(price) for name, price in settings.price_overrides.items()}
         self._found: OrderedDict[tuple[str, str, str], _Found] = OrderedDict()
         self._told: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._loading: asyncio.Task[None] | None = None
+
+    async def load(self) -> None:
+        """Load the published prices without holding the event loop; returns at once when that has been done."""
+        if catalog.loaded():
+            return
+        if self._loading is None:
+            self._loading = asyncio.create_task(asyncio.to_thread(catalog.load), name="prices-load")
+        await asyncio.shield(self._loading)
+
+    def needs_published(self, provider: str) -> bool:
+        """Whether a provider's attempts may need published prices."""
+        return provider not in self._free
 
     def price(self, row: Row) -> None:
-        """Set the row's `cost_usd` and `price_source`; both None when the cost is unknown."""
-        found = self._find(row["provider"], row["answered_model"] or "", row["sent_model"] or "")
-        amount = _amount(found, row)
+        """Set the row's `cost_usd` and `price_source`; both None when the cost is unknown.
+
+        Takes a sixth of a second when it needs published prices and `load` has not been awaited.
+        """
+        amount = _amount(found := self._found_for(row), row)
         row["cost_usd"] = None if amount is None else float(amount)
         row["price_source"] = None if amount is None else found.source
-        if amount is None and (row["status"] == "ok" or any(row[name] is not None for name in TOKEN_CLASSES)):
-            self._tell(row, found)
+
+    def tell(self, row: Row) -> None:
+        """Count a priced row whose cost is unknown though it may have used tokens, and log the first of a model."""
+        if not is_unpriced(row):
+            return
+        metrics.attempt_unpriced(row["provider"])
+        key = (row["provider"], row["answered_model"] or row["sent_model"] or "")
+        if key not in self._told:
+            priced = self._found_for(row).source
+            what = "no tokens were reported" if priced else "no price is known; set one under `prices`"
+            _log.warning("cost unknown", provider=key[0], model=key[1], why=what)
+            _keep(self._told, key, None)
+
+    def _found_for(self, row: Row) -> _Found:
+        return self._find(row["provider"], row["answered_model"] or "", row["sent_model"] or "")
 
     def _find(self, provider: str, answered: str, sent: str) -> _Found:
         key = (provider, answered, sent)
@@ -88,13 +117,12 @@ class Pricer:
             return rates
         return next((rates for pattern, rates in self._overrides.items() if fnmatchcase(name, pattern)), None)
 
-    def _tell(self, row: Row, found: _Found) -> None:
-        metrics.attempt_unpriced(row["provider"])
-        key = (row["provider"], row["answered_model"] or row["sent_model"] or "")
-        if key not in self._told:
-            what = "no tokens were reported" if found.source else "no price is known; set one under `prices`"
-            _log.warning("cost unknown", provider=key[0], model=key[1], why=what)
-            _keep(self._told, key, None)
+
+def is_unpriced(row: Row) -> bool:
+    """Whether tokens were or may have been used and nobody knows what they cost: a failure without usage is not so."""
+    if row["cost_usd"] is not None:
+        return False
+    return row["status"] != "error" or any(row[name] is not None for name in TOKEN_CLASSES)
 
 
 def _keep(cache: OrderedDict[_K, _V], key: _K, value: _V) -> None:

@@ -1,4 +1,4 @@
-"""The questions that the ledger answers, as SQL; each function runs on a connection and knows nothing of gRPC calls."""
+"""The questions that the ledger answers, as SQL; knows nothing of gRPC calls."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aigateway.v1 import usage_service_pb2
 from aigateway_common.errors import invalid
-from sqlalchemy import BigInteger, ColumnElement, case, func, literal_column, or_, select
+from sqlalchemy import BigInteger, ColumnElement, and_, case, func, literal_column, or_, select
 
 from aigateway_usage.paging import Position
-from aigateway_usage.rows import STATUSES, from_row
-from aigateway_usage.tables import INPUT_CLASSES, OUTPUT_CLASSES, attempts
+from aigateway_usage.rows import STATUSES
+from aigateway_usage.tables import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES, attempts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, RowMapping
 
 MAX_VALUES: Final = 1000
 """Values of one filter field."""
@@ -64,8 +64,8 @@ def conditions(selection: usage_service_pb2.AttemptFilter) -> list[ColumnElement
 
 def page(
     connection: Connection, where: Sequence[ColumnElement[bool]], after: Position | None, size: int
-) -> tuple[list[usage_service_pb2.Attempt], Position | None]:
-    """Up to `size` attempts, newest first, and the position to go on from when there are more."""
+) -> tuple[Sequence[RowMapping], Position | None]:
+    """Up to `size` rows, newest first, and the position to go on from when there are more."""
     c = attempts.c
     query = select(attempts).where(*where).order_by(c.started_at_us.desc(), c.event_id.desc()).limit(size + 1)
     if after is not None:
@@ -75,7 +75,7 @@ def page(
         )
     rows = connection.execute(query).mappings().all()
     last = Position(rows[size - 1]["started_at_us"], rows[size - 1]["event_id"]) if len(rows) > size else None
-    return [from_row(dict(row)) for row in rows[:size]], last
+    return rows[:size], last
 
 
 def grouping(keys: Sequence[usage_service_pb2.SummaryKey.ValueType]) -> list[ColumnElement[Any]]:
@@ -107,7 +107,7 @@ def summary(
             func.sum(_total(INPUT_CLASSES)),
             func.sum(_total(OUTPUT_CLASSES)),
             func.sum(c.cost_usd),
-            func.sum(_one_when(c.cost_usd.is_(None))),
+            func.sum(_one_when(_unpriced())),
             func.avg(case((c.status == "ok", c.duration_us))),
         )
         .where(*where)
@@ -142,6 +142,13 @@ def _key(value: Any, column: ColumnElement[Any]) -> str:
 def _total(classes: Sequence[str]) -> ColumnElement[int]:
     first, *more = [func.coalesce(attempts.c[name], 0) for name in classes]
     return sum(more, first)
+
+
+def _unpriced() -> ColumnElement[bool]:
+    """Tokens were or may have been used, and nobody knows what they cost; the same as `pricing.is_unpriced`."""
+    c = attempts.c
+    used = func.coalesce(*(c[name] for name in TOKEN_CLASSES)).is_not(None)
+    return and_(c.cost_usd.is_(None), or_(c.status != "error", used))
 
 
 def _one_when(condition: ColumnElement[bool]) -> ColumnElement[int]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aigateway_common.errors import GatewayError
 
 Row = dict[str, Any]
-"""The values of one row by column; costs are still to be added."""
+"""The values of one row by column."""
 
 MAX_EVENT_ID: Final = 64
 MAX_ERROR_MESSAGE: Final = 500
@@ -42,7 +42,7 @@ _TOKENS: Final = (*TOKEN_CLASSES, *TOKEN_SPLITS)
 
 
 def to_row(attempt: usage_service_pb2.Attempt, index: int) -> Row:
-    """The row of `attempts[index]` of a request.
+    """The row of `attempts[index]` of a request, its cost still unknown.
 
     Raises:
         GatewayError: INVALID_REQUEST that names the field, such as `attempts[3].event_id`.
@@ -70,6 +70,7 @@ def to_row(attempt: usage_service_pb2.Attempt, index: int) -> Row:
         row[name] = _tokens(usage, name, index)
     row["usage_estimated"] = usage.estimated
     row["native_usage"] = _native(usage.native_json, index)
+    row["cost_usd"] = row["price_source"] = None
     return row
 
 

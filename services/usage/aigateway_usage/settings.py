@@ -32,8 +32,8 @@ class UsageSettings:
     """One ledger: where it lies and what calls cost."""
 
     database_url: str
-    """An SQLAlchemy URL: `sqlite+aiosqlite:////var/lib/aigateway/ledger.db` or `postgresql://user@host/name`.
-    The folder of an SQLite file is made when missing."""
+    """An SQLAlchemy URL: `sqlite+aiosqlite:////var/lib/aigateway/ledger.db` or `postgresql+asyncpg://user@host/name`
+    (the drivers may be left out). The folder of an SQLite file is made when missing."""
     price_overrides: Mapping[str, PriceOverride] = field(default_factory=dict)
     """Prices that win over the built-in ones, by `provider/model`. `*` and `?` stand for any text and any one
     character; a name without them wins over a pattern, and of several patterns the first that fits."""

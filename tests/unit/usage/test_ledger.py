@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from aigateway_common.errors import GatewayError
 from aigateway_usage.database import MAX_QUERIES, Database
-from aigateway_usage.ledger import Ledger, Recorded, insert_new
-from aigateway_usage.pricing import Pricer
+from aigateway_usage.inserts import returning_new
+from aigateway_usage.ledger import Ledger, Recorded
 from aigateway_usage.rows import Row, to_row
-from aigateway_usage.settings import UsageSettings
 from sqlalchemy import text
 from sqlalchemy.dialects import postgresql, sqlite
 from support.attempts import attempt
@@ -35,6 +33,7 @@ class Watched(Database):
     def __init__(self, url: str) -> None:
         super().__init__(url, busy_timeout=10)
         self.writes = 0
+        self.written: list[str] = []
         self.free = asyncio.Event()
         self.free.set()
 
@@ -49,7 +48,9 @@ class Watched(Database):
 async def ledger(folder: Path, max_queued: int = 1000) -> AsyncIterator[tuple[Ledger, Watched]]:
     database = Watched(f"sqlite+aiosqlite:///{folder / 'ledger.db'}")
     await database.open()
-    one = Ledger(database, Pricer(UsageSettings("unused")), max_queued=max_queued)
+    one = Ledger(
+        database, max_queued=max_queued, written=lambda row: database.written.append(row["request_id"] or "nameless")
+    )
     try:
         yield one, database
     finally:
@@ -62,11 +63,12 @@ def rows(*numbers: int, **changes: Any) -> list[Row]:
 
 
 async def test_known_events_change_nothing(tmp_path: Path) -> None:
-    async with ledger(tmp_path) as (one, _):
+    async with ledger(tmp_path) as (one, database):
         assert await one.record(rows(1, 2)) == Recorded(2, 0)
         assert await one.record(rows(2, 3, provider="other")) == Recorded(1, 1)
         assert await one.record(rows(4, 4)) == Recorded(1, 1)
         assert await one.record([]) == Recorded(0, 0)
+    assert database.written == ["call-1", "call-2", "call-3", "call-4"]
     assert [row["provider"] for row in stored(tmp_path, "SELECT * FROM attempts ORDER BY event_id")] == [
         "acme",
         "acme",
@@ -76,12 +78,13 @@ async def test_known_events_change_nothing(tmp_path: Path) -> None:
 
 
 async def test_the_same_events_from_many_at_once_are_counted_once(tmp_path: Path) -> None:
-    async with ledger(tmp_path, 100_000) as (one, _):
+    async with ledger(tmp_path, 100_000) as (one, database):
         batches = [[(start + step) % 300 for step in range(40)] for start in range(0, 300, 7)] * 2
         answers = await asyncio.gather(*(one.record(rows(*batch)) for batch in batches))
     assert sum(answer.new for answer in answers) == 300
     assert [answer.new + answer.duplicates for answer in answers] == [40] * len(batches)
     assert len(stored(tmp_path)) == 300
+    assert sorted(database.written) == sorted(f"call-{number}" for number in range(300))
 
 
 async def test_what_waits_is_written_in_one_transaction(tmp_path: Path) -> None:
@@ -159,17 +162,65 @@ async def test_a_database_that_is_away_is_asked_once_for_all_who_wait(tmp_path: 
 
 async def test_too_many_questions_are_refused_at_once(tmp_path: Path) -> None:
     async with ledger(tmp_path) as (_, database):
-        held = threading.Event()
-        running = [asyncio.create_task(database.read(lambda _: held.wait(30))) for _ in range(MAX_QUERIES)]
-        await asyncio.sleep(0)
-        with pytest.raises(GatewayError) as caught:
-            await database.read(lambda connection: connection.execute(text("SELECT 1")).scalar())
-        assert caught.value.reason.name == "OVERLOADED"
-        held.set()
-        assert all(await asyncio.gather(*running))
-        assert await database.read(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1
+        async with database._readers, database._readers:
+            running = [asyncio.create_task(database.read(one_row)) for _ in range(MAX_QUERIES)]
+            await asyncio.sleep(0)
+            with pytest.raises(GatewayError) as caught:
+                await database.read(one_row)
+            assert caught.value.reason.name == "OVERLOADED"
+        assert await asyncio.gather(*running) == [1] * MAX_QUERIES
+        assert await database.read(one_row) == 1
+
+
+async def test_questions_whose_askers_went_away_leave_no_trace(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as (one, database):
+        for _ in range(5):
+            asked = [asyncio.create_task(database.read(slow)) for _ in range(6)]
+            await asyncio.sleep(0.01)  # some run, some wait
+            for each in asked:
+                each.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        assert await one.record(rows(1)) == Recorded(1, 0)
+        assert await asyncio.gather(*(database.read(one_row) for _ in range(6))) == [1] * 6
+
+
+async def test_a_closed_database_says_so(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as (one, database):
+        assert await one.record(rows(1)) == Recorded(1, 0)
+        await database.close()
+        for late in (one.record(rows(2)), database.read(one_row)):
+            with pytest.raises(GatewayError) as caught:
+                await late
+            assert caught.value.reason.name == "UNAVAILABLE"
+
+
+async def test_a_failed_write_is_undone_whole(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as (one, database):
+
+        def fails(connection: Connection) -> None:
+            connection.execute(text("DELETE FROM attempts"))
+            raise ValueError("halfway")
+
+        await one.record(rows(1))
+        with pytest.raises(ValueError, match="halfway"):
+            await database.write(fails)
+        assert await one.record(rows(1, 2)) == Recorded(1, 1)
+
+
+def one_row(connection: Connection) -> int:
+    return len(connection.execute(text("SELECT 1")).all())
+
+
+def slow(connection: Connection) -> None:
+    """About a tenth of a second."""
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT sum(i) FROM n"
+    connection.execute(text(numbers)).all()
 
 
 @pytest.mark.parametrize(("name", "dialect"), [("sqlite", sqlite), ("postgresql", postgresql)])
 def test_both_databases_leave_known_events_alone(name: str, dialect: Any) -> None:
-    assert str(insert_new(name).compile(dialect=dialect.dialect())).endswith("ON CONFLICT (event_id) DO NOTHING")
+    assert str(returning_new(name).compile(dialect=dialect.dialect())).endswith(
+        "ON CONFLICT (event_id) DO NOTHING RETURNING attempts.event_id"
+        if name == "postgresql"
+        else "ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
+    )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aigateway_common.errors import GatewayError
 from aigateway_usage import migrate
-from aigateway_usage.database import Database
+from aigateway_usage.database import Database, async_url
 from aigateway_usage.migrate import HEAD, NewerSchemaError
 from aigateway_usage.tables import metadata
 from alembic.autogenerate import compare_metadata
@@ -109,7 +109,51 @@ async def test_a_newer_schema_is_refused_by_name(tmp_path: Path) -> None:
         await opened(tmp_path)
 
 
-@pytest.mark.parametrize("url", ["mysql://host/x", "sqlite://", "sqlite+aiosqlite:///:memory:"])
+async def test_published_prices_are_loaded_without_being_asked_for(tmp_path: Path) -> None:
+    program = f"""
+import asyncio
+from aigateway_usage import catalog, server
+from aigateway_usage.settings import UsageSettings
+server.WARM_UP_AFTER = 0
+async def main():
+    component = server.UsageComponent(UsageSettings({f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}"!r}))
+    await component.start()
+    print(catalog.loaded())
+    await component._warming
+    print(catalog.loaded())
+    await component.stop(1)
+asyncio.run(main())
+"""
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("sqlite:////a/b.db", "sqlite+aiosqlite:////a/b.db"),
+        ("sqlite+aiosqlite:///b.db", "sqlite+aiosqlite:///b.db"),
+        ("postgresql://me:secret@host:5433/name", "postgresql+asyncpg://me:secret@host:5433/name"),
+        ("postgresql+asyncpg://me@host/name?ssl=require", "postgresql+asyncpg://me@host/name?ssl=require"),
+        ("postgresql://host/name?sslmode=require", "postgresql+asyncpg://host/name?ssl=require"),
+    ],
+)
+def test_urls_with_and_without_a_driver_mean_the_same(given: str, used: str) -> None:
+    assert async_url(given).render_as_string(hide_password=False) == used
+
+
+async def test_postgresql_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    one = Database("postgresql://host/name", busy_timeout=1)
+    with pytest.raises(RuntimeError, match="`pip install asyncpg`"):
+        await one.open()
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://host/x", "postgresql+psycopg://host/x", "sqlite://", "sqlite+aiosqlite:///:memory:"]
+)
 def test_what_cannot_be_a_ledger_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="ledger"):
         Database(url, busy_timeout=1)

@@ -161,6 +161,7 @@ def test_what_is_unknown_is_null_counted_and_logged_once(changes: dict[str, Any]
         for number in range(3):
             row = to_row(attempt(number, **changes), 0)
             pricer.price(row)
+            pricer.tell(row)
             assert (row["cost_usd"], row["price_source"]) == (None, None)
     assert _unpriced(provider) == before + 3
     assert [line["event"] for line in lines] == ["cost unknown"]
@@ -169,7 +170,13 @@ def test_what_is_unknown_is_null_counted_and_logged_once(changes: dict[str, Any]
 def test_a_failure_without_tokens_has_no_cost_and_makes_no_noise() -> None:
     before = _unpriced("acme")
     with capture_logs() as lines:
-        assert priced({}, usage=None, status=usage_service_pb2.ATTEMPT_STATUS_ERROR) == (None, None)
+        pricer, row = (
+            Pricer(UsageSettings("unused")),
+            to_row(attempt(usage=None, status=usage_service_pb2.ATTEMPT_STATUS_ERROR), 0),
+        )
+        pricer.price(row)
+        pricer.tell(row)
+    assert (row["cost_usd"], row["price_source"]) == (None, None)
     assert (lines, _unpriced("acme")) == ([], before)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aigateway.v1 import usage_service_pb2
+from aigateway_common import metrics
 from aigateway_common.errors import GatewayError, from_rpc_error
 from aigateway_usage.ledger import Recorded
 from aigateway_usage.rows import to_row
@@ -185,9 +186,29 @@ async def test_sums_by_any_combination_of_keys(usage: UsageServiceAsyncStub) -> 
     answer.rows[0].ClearField("cost_usd")
     assert list(answer.rows) == [
         usage_service_pb2.SummaryRow(
-            attempts=4, errors=1, cancelled=1, input_tokens=300, output_tokens=30, unpriced=1, mean_duration_us=500_000
+            attempts=4, errors=1, cancelled=1, input_tokens=300, output_tokens=30, unpriced=0, mean_duration_us=500_000
         )
     ]
+
+
+async def test_unpriced_are_those_that_used_or_may_have_used_tokens(
+    usage: UsageServiceAsyncStub, tmp_path: Path
+) -> None:
+    batch = record(
+        attempt(1, provider="unpriced"),
+        attempt(2, provider="unpriced", status=_CANCELLED, usage=None),
+        attempt(3, provider="unpriced", status=_ERROR),
+        attempt(4, provider="unpriced", status=_ERROR, usage={"output_text": 0}),
+        attempt(5, provider="unpriced", status=_ERROR, usage=None),
+    )
+    for new in (5, 0):  # a redelivery counts nothing twice
+        answer = await usage.RecordAttempts(batch)
+        assert (answer.recorded, answer.duplicates) == (new, 5 - new)
+    (summed,) = (await usage.SummarizeAttempts(usage_service_pb2.SummarizeAttemptsRequest())).rows
+    assert (summed.attempts, summed.unpriced) == (5, 4)
+    value = metrics.REGISTRY.get_sample_value("aigateway_unpriced_attempts_total", {"provider": "unpriced"})
+    assert value == 4
+    assert [row["cost_usd"] for row in rows(tmp_path)] == [None] * 5
 
 
 async def test_sums_of_nothing(usage: UsageServiceAsyncStub) -> None:

@@ -461,7 +461,9 @@ class SummaryRow(message.Message):
     cost_usd: builtins.float
     """US dollars of the attempts whose cost is known."""
     unpriced: builtins.int
-    """How many attempts have no known cost."""
+    """How many attempts have no known cost though they used or may have used
+    tokens: failures that reported none are not among them.
+    """
     mean_duration_us: builtins.int
     """Mean duration of the answered attempts; microseconds."""
     @builtins.property
