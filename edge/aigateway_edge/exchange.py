@@ -71,10 +71,10 @@ class Exchange:
         self._trace = self.inbound.trace_context()
         self.span: Span = edge.telemetry.span(operation, kind=SpanKind.SERVER, parent=self._trace)
 
-    def metadata(self) -> aio.Metadata:
+    def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with the call to the router."""
         trace = self.span.metadata() or self._trace
-        return aio.Metadata(*self.inbound.credentials(), ("x-request-id", self.request_id), *trace)
+        return (*self.inbound.credentials(), ("x-request-id", self.request_id), *trace)
 
     def timeout(self) -> float:
         """Seconds that the call may take."""

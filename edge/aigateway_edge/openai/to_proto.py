@@ -61,16 +61,23 @@ def chat_call(body: bytes) -> ParsedChat:
     if not messages:
         raise invalid("messages", "`messages` is required and must not be empty")
     conversation = Conversation()
+    read = [conversation.read(message) for message in messages]
     stream = request.boolean("stream") or False
+    generation = options.generation(request)
+    if request.empty:  # as for most calls: nothing below is asked for
+        plain = chat_pb2.ChatCall(
+            model=model, messages=read, options=generation, dialect=message_pb2.DIALECT_OPENAI_CHAT
+        )
+        return ParsedChat(plain, stream, legacy_functions=False)
     legacy = request.has("functions")
     offered = tools(request)
     call = chat_pb2.ChatCall(
         model=model,
-        messages=[conversation.read(message) for message in messages],
+        messages=read,
         tools=offered,
         tool_choice=tool_choice(request, offered),
         parallel_tool_calls=request.boolean("parallel_tool_calls"),
-        options=options.generation(request),
+        options=generation,
         response_format=options.response_format(request),
         reasoning=options.reasoning(request),
         user=request.text("user") or "",
