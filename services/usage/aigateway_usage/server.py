@@ -19,7 +19,7 @@ from aigateway_usage.pricing import Pricer
 from aigateway_usage.rows import from_row, to_row
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from grpc import aio
 
@@ -86,6 +86,7 @@ class _Servicer(usage_service_pb2_grpc.UsageServiceServicer):
         self._database = database
         self._ledger = ledger
         self._pricer = pricer
+        self._converting = asyncio.Lock()  # of large requests one at a time, or each would take its slice in turn
         self._telemetry = telemetry
 
     @override
@@ -144,15 +145,23 @@ class _Servicer(usage_service_pb2_grpc.UsageServiceServicer):
             raise invalid("attempts", f"`attempts` holds more than {MAX_ATTEMPTS}")
         if any(self._pricer.needs_published(attempt.provider) for attempt in request.attempts):
             await self._pricer.load()
+        if len(request.attempts) <= _SLICE:
+            rows = await self._rows(request.attempts)
+        else:
+            async with self._converting:
+                rows = await self._rows(request.attempts)
+        recorded = await self._ledger.record(rows)
+        return usage_service_pb2.RecordAttemptsResponse(recorded=recorded.new, duplicates=recorded.duplicates)
+
+    async def _rows(self, attempts: Sequence[usage_service_pb2.Attempt]) -> list[Row]:
         rows: list[Row] = []
-        for index, attempt in enumerate(request.attempts):
+        for index, attempt in enumerate(attempts):
             if index and index % _SLICE == 0:
                 await asyncio.sleep(0)
             row = to_row(attempt, index)
             self._pricer.price(row)
             rows.append(row)
-        recorded = await self._ledger.record(rows)
-        return usage_service_pb2.RecordAttemptsResponse(recorded=recorded.new, duplicates=recorded.duplicates)
+        return rows
 
     async def _list(self, request: usage_service_pb2.ListAttemptsRequest) -> usage_service_pb2.ListAttemptsResponse:
         if not 0 <= request.page_size <= MAX_PAGE:
