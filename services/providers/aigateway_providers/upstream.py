@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from functools import cache
 from typing import TYPE_CHECKING, Final, Self
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined] # not in the stubs
 
 import aiohttp
 import httpx
@@ -108,7 +109,7 @@ class Upstream:
             "pool": settings.read_timeout,
         }
         self._urls: dict[str, httpx.URL] = {}
-        self._transport = AiohttpTransport(verify=False, client=self._session)
+        self._transport = AiohttpTransport(verify=False, client=self._session, proxy=_proxy(self._base_url))
 
     async def send(
         self,
@@ -182,7 +183,16 @@ class Upstream:
         connector = aiohttp.TCPConnector(
             limit=self._limit, keepalive_timeout=60, ssl=_ssl_context() if secure else False
         )
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True)
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+def _proxy(url: str) -> httpx.Proxy | None:
+    """The proxy that the environment names for `url`; asked once, since aiohttp would ask for each call in a thread."""
+    target = httpx.URL(url)
+    proxy = getproxies_environment().get(target.scheme)
+    if not proxy or proxy_bypass_environment(target.host):
+        return None
+    return httpx.Proxy(proxy)
 
 
 _FOREIGN: Final = (httpx.TransportError, aiohttp.ClientError, TimeoutError, OSError)

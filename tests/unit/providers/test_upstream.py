@@ -81,3 +81,16 @@ async def test_a_cancelled_call_closes_the_socket(answer: Answer) -> None:
             await task
         await acme.wait_hung_up()
         await upstream.aclose()
+
+
+@pytest.mark.parametrize(("bypassed", "through"), [("", True), ("127.0.0.1", False)])
+async def test_the_environments_proxy_is_used_unless_it_is_bypassed(
+    monkeypatch: pytest.MonkeyPatch, bypassed: str, through: bool
+) -> None:
+    with StandIn(Answer.of("proxied")) as proxy, StandIn(Answer.of("direct")) as acme:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", bypassed)
+        upstream = client(acme.url)
+        _, _, body = await upstream.fetch("GET", "/x", context=CallContext())
+        await upstream.aclose()
+    assert body == (b'"proxied"' if through else b'"direct"')
