@@ -18,7 +18,7 @@ def run(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> sub
 
 
 def test_the_banner_says_what_is_enabled_and_what_to_try(sandbox: Gateway) -> None:
-    text = sandbox.running[-1].text()
+    text = sandbox.running[-1].wait_text("Try it")
     assert "is ready (one process)" in text
     assert "sandbox" in text
     assert "set OPENAI_API_KEY" in text

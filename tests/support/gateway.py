@@ -57,6 +57,13 @@ class Running:
             self.process.send_signal(number)
         return self.process.wait(STOP_SECONDS)
 
+    def wait_text(self, text: str, seconds: float = 10) -> str:
+        """The log, once `text` stands in it."""
+        end = time.monotonic() + seconds
+        while text not in self.text() and time.monotonic() < end:
+            time.sleep(0.02)
+        return self.text()
+
     def text(self) -> str:
         return self.log.read_text()
 

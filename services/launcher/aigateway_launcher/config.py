@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from aigateway_common.settings import Document, Problem, suggestion
@@ -122,12 +123,31 @@ class Config(_Section):
 
 
 def parse(document: Document) -> tuple[Config, list[Problem]]:
-    """The configuration in `document`, and everything that is wrong with it; defaults stand in for what is wrong."""
-    try:
-        return Config.model_validate(document.data), document.problems
-    except ValidationError as error:
-        problems = [_problem(document, detail["loc"], detail["type"], detail["msg"]) for detail in error.errors()]
-        return Config(), [*document.problems, *problems]
+    """The configuration in `document`, and everything that is wrong with it.
+
+    What is wrong is left out, so that the rest can be looked at too and all mistakes be told at once.
+    """
+    data, problems = copy.deepcopy(document.data), list(document.problems)
+    while True:
+        try:
+            return Config.model_validate(data), problems
+        except ValidationError as error:
+            for detail in error.errors():
+                problems.append(_problem(document, detail["loc"], detail["type"], detail["msg"]))
+                _leave_out(data, detail["loc"][:-1] if detail["type"] == "missing" else detail["loc"])
+
+
+def _leave_out(data: Any, location: Sequence[str | int]) -> None:
+    """Take the setting at `location`, or the nearest one around it, out of `data`."""
+    *path, last = location
+    for step, part in enumerate(path):
+        inner = data.get(part) if isinstance(data, dict) else None
+        if not isinstance(inner, dict):
+            path, last = path[:step], part
+            break
+        data = inner
+    if isinstance(data, dict):
+        data.pop(last, None)
 
 
 def _problem(document: Document, location: Sequence[str | int], kind: str, message: str) -> Problem:

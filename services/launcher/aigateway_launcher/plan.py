@@ -126,7 +126,7 @@ class _Maker:
 
     def plan(self, path: Path | None, ollama_found: Callable[[], bool]) -> Plan:
         server, over, env_ = self._config.server, self._overrides, self._env
-        host = over.host or self._given("server", "host") or env_.text("HOST") or server.host
+        host = over.host or self._given("host") or env_.text("HOST") or server.host
         keys = self._keys(host)
         targets = self._targets()
         providers = self._providers(ollama_found, targets)
@@ -135,7 +135,7 @@ class _Maker:
         return Plan(
             host=host,
             port=self._port(over.port, "port", "PORT", server.port),
-            grpc_host=self._given("server", "grpc_host") or env_.text("AIGATEWAY_GRPC_HOST") or "127.0.0.1",
+            grpc_host=self._given("grpc_host") or env_.text("AIGATEWAY_GRPC_HOST") or "127.0.0.1",
             grpc_port=self._port(over.grpc_port, "grpc_port", "AIGATEWAY_GRPC_PORT", server.grpc_port),
             metrics_port=metrics_port if metrics_port is not None else env_.integer("AIGATEWAY_METRICS_PORT"),
             data_dir=data_dir,
@@ -159,15 +159,15 @@ class _Maker:
 
     # Server.
 
-    def _given(self, section: str, name: str) -> str | None:
-        """A setting that the file itself has."""
-        value = (self._document.data.get(section) or {}).get(name)
-        return None if value is None else str(value)
+    def _given(self, name: str) -> str | None:
+        """A setting of `server` that the file itself has."""
+        server = self._config.server
+        return getattr(server, name) if name in server.model_fields_set else None
 
     def _port(self, override: int | None, name: str, variable: str, default: int) -> int:
         if override is not None:
             return override
-        if self._given("server", name) is not None:
+        if name in self._config.server.model_fields_set:
             return default
         value = self._env.integer(variable)
         if value is not None and not 0 <= value <= 65535:
@@ -181,7 +181,7 @@ class _Maker:
         return chosen.expanduser().absolute()
 
     def _log_level(self) -> str:
-        given = self._given("server", "log_level")
+        given = self._given("log_level")
         level = (given or self._env.text("LOG_LEVEL") or self._config.server.log_level).lower()
         if level not in {"debug", "info", "warning", "error"}:
             where = self._document.where(("server", "log_level")) if given else "LOG_LEVEL"
@@ -190,7 +190,7 @@ class _Maker:
         return level
 
     def _sample_ratio(self) -> float:
-        if "sample_ratio" in (self._document.data.get("telemetry") or {}):
+        if "sample_ratio" in self._config.telemetry.model_fields_set:
             return self._config.telemetry.sample_ratio
         ratio = self._env.number("OTEL_TRACES_SAMPLER_ARG")
         if ratio is not None and not 0 <= ratio <= 1:

@@ -28,7 +28,7 @@ def up(overrides: Overrides, *, split: bool, ready_fd: int | None, lifeline_fd: 
     """Run the whole gateway until a signal ends it."""
     for descriptor in (ready_fd, lifeline_fd):
         if descriptor is not None:  # they are ours alone, not our children's
-            os.set_inheritable(descriptor, False)  # noqa: FBT003
+            os.set_inheritable(descriptor, False)
     plan = _prepared(overrides)
 
     def ready(addresses: Addresses) -> None:

@@ -1,0 +1,52 @@
+"""What `up --split` tells each child: the others' addresses, and no key but its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aigateway_launcher.plan import Overrides, make
+from aigateway_launcher.supervisor import Child, Supervisor
+
+ENVIRONMENT = {
+    "PATH": "/bin",
+    "OPENAI_API_KEY": "openai-key",
+    "GROQ_API_KEY": "groq-key",
+    "GEMINI_API_KEY_FILE": "/dev/null",
+    "GATEWAY_API_KEY": "a-gateway-key-of-some-length",
+}
+
+
+def children(tmp_path: Path) -> dict[str, Child]:
+    plan = make(Overrides(data_dir=tmp_path, port=0, grpc_port=0), ENVIRONMENT, ollama_found=lambda: True)
+    return {child.name: child for child in Supervisor(plan, ENVIRONMENT).children}
+
+
+def test_there_is_a_process_per_service_those_that_others_need_first(tmp_path: Path) -> None:
+    names = list(children(tmp_path))
+    assert names == ["usage", "provider:openai", "provider:groq", "provider:ollama", "router", "edge"]
+
+
+def test_each_adapter_gets_its_own_key_and_no_other(tmp_path: Path) -> None:
+    got = children(tmp_path)
+    assert got["provider:openai"].environment["OPENAI_API_KEY"] == "openai-key"
+    for name, child in got.items():
+        held = {"OPENAI_API_KEY", "GROQ_API_KEY", "GEMINI_API_KEY_FILE"} & set(child.environment)
+        wanted = {"provider:openai": {"OPENAI_API_KEY"}, "provider:groq": {"GROQ_API_KEY"}}.get(name, set())
+        assert held == wanted, name
+
+
+def test_the_router_and_the_edge_are_told_where_the_others_are(tmp_path: Path) -> None:
+    got = children(tmp_path)
+    ports = {
+        name: child.arguments[child.arguments.index("--grpc-port") + 1] for name, child in got.items() if name != "edge"
+    }
+    router = got["router"].environment
+    assert router["AIGATEWAY_USAGE_TARGET"] == f"127.0.0.1:{ports['usage']}"
+    assert router["AIGATEWAY_PROVIDER_TARGETS"].split(",") == [
+        f"{name}=127.0.0.1:{ports[f'provider:{name}']}" for name in ("openai", "groq", "ollama")
+    ]
+    assert got["edge"].environment["AIGATEWAY_ROUTER_TARGET"] == f"127.0.0.1:{ports['router']}"
+
+
+def test_an_ollama_that_was_found_is_named_to_its_adapter(tmp_path: Path) -> None:
+    assert children(tmp_path)["provider:ollama"].environment["OLLAMA_URL"] == "http://localhost:11434"
