@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 from aigateway.v1 import (
     chat_pb2,
     gateway_service_pb2,
@@ -21,7 +22,7 @@ from aigateway.v1 import (
     usage_service_pb2,
     usage_service_pb2_grpc,
 )
-from aigateway_common.errors import GatewayError, abort
+from aigateway_common.errors import GatewayError, abort, from_rpc_error
 from aigateway_common.inprocess import InProcessChannel, InProcessServer
 from aigateway_common.serving import GrpcServer, grpc_channel, grpc_server
 from aigateway_common.telemetry import Telemetry
@@ -305,3 +306,40 @@ def fails(error: GatewayError, *messages: provider_service_pb2.ProviderServiceSt
 
 def models(*ids: str) -> provider_service_pb2.ProviderServiceListModelsResponse:
     return provider_service_pb2.ProviderServiceListModelsResponse(models=[model_pb2.Model(id=one) for one in ids])
+
+
+OK = usage_service_pb2.ATTEMPT_STATUS_OK
+ERROR = usage_service_pb2.ATTEMPT_STATUS_ERROR
+CANCELLED = usage_service_pb2.ATTEMPT_STATUS_CANCELLED
+END_USAGE = Event(usage=USAGE)
+
+ChatAnswer = provider_service_pb2.ProviderServiceChatResponse
+EmbedAnswer = provider_service_pb2.ProviderServiceEmbedResponse
+Response = gateway_service_pb2.StreamChatResponse
+
+
+def answering() -> ScriptedProvider:
+    return ScriptedProvider(chat=always(ChatAnswer(completion=COMPLETION, timing=TIMING)))
+
+
+def chat_request(model: str = "acme/acme-1") -> gateway_service_pb2.ChatRequest:
+    return gateway_service_pb2.ChatRequest(call=chat_call(model))
+
+
+def route(request_id: str, requested: str = "acme/acme-1", sent: str = "acme-1") -> gateway_service_pb2.Route:
+    return gateway_service_pb2.Route(provider="acme", requested_model=requested, sent_model=sent, request_id=request_id)
+
+
+async def refused(call: Any) -> GatewayError:
+    with pytest.raises(aio.AioRpcError) as caught:
+        await call
+    return from_rpc_error(caught.value)
+
+
+async def collected(call: Any) -> list[gateway_service_pb2.StreamChatResponse]:
+    return [message async for message in call]
+
+
+async def only_attempt(running: Router) -> usage_service_pb2.Attempt:
+    (attempt,) = await running.ledger.of(1)
+    return attempt

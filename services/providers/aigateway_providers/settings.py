@@ -30,7 +30,7 @@ class ProviderSettings:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Extra headers for each upstream request (`anthropic-beta`, `OpenAI-Organization`)."""
     default_max_tokens: Mapping[str, int] = field(default_factory=dict)
-    """Tokens to ask for when the caller sets no limit and the provider demands one, by model pattern (`*`: the rest)."""
+    """Tokens to ask for when the caller sets no limit and one is demanded, by model pattern (`*` for the rest)."""
     model_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Provider-specific request fields by model pattern, such as Ollama's `num_ctx`."""
     pace: float = 0.0
