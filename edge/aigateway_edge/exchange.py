@@ -192,7 +192,7 @@ class Exchange:
 
     def _close(self) -> None:
         seconds = (time.monotonic_ns() - self._began) / 1e9
-        metrics.call_finished(_SERVICE, self.operation, self._provider, self._outcome, seconds)
+        metrics.call_finished(_SERVICE, self.operation.removeprefix("stream_"), self._provider, self._outcome, seconds)
         if self.edge.telemetry.enabled:
             self.span.set(attributes.HTTP_METHOD, self.scope["method"])
             self.span.set(attributes.HTTP_STATUS, self._status)

@@ -29,8 +29,9 @@ def show(plan: Plan, addresses: Addresses, *, split: bool) -> None:
     console.print(f"\n[bold]AI gateway[/bold] is ready ({how})")
     console.print(f"  HTTP   http://{addresses.http}/v1   (docs: http://{addresses.http}/docs)")
     console.print(f"  gRPC   {addresses.grpc.get('router', '-')}")
-    if addresses.metrics:
-        console.print(f"  Prometheus  http://{addresses.metrics}/metrics")
+    for services, address in addresses.metrics.items():
+        of = f"   ({services})" if split else ""
+        console.print(f"  Prometheus  http://{address}/metrics{of}")
     console.print(f"  Ledger {_ledger(plan) if plan.usage_enabled else 'off'}")
     keyed = "callers must send a key" if plan.router.api_keys else "no key is asked for (loopback only)"
     console.print(f"  Keys   {keyed}\n")

@@ -83,6 +83,9 @@ class Supervisor:
         arguments = ["serve", name, option, str(self._ports[name]), "--data-dir", str(self._plan.data_dir)]
         if group.edge:
             arguments += ["--host", self._plan.host]
+        if self._plan.metrics_port is not None:  # one port per process, from the given one upwards
+            port = self._plan.metrics_port and self._plan.metrics_port + list(self._ports).index(name)
+            arguments += ["--metrics-port", str(port)]
         if self._plan.config_file:
             arguments += ["--config", str(self._plan.config_file)]
         return Child(name, arguments, self._child_environment(group))
@@ -107,8 +110,6 @@ class Supervisor:
                 result["AIGATEWAY_USAGE_TARGET"] = f"127.0.0.1:{self._ports['usage']}"
         if group.edge:
             result["AIGATEWAY_ROUTER_TARGET"] = f"127.0.0.1:{self._ports['router']}"
-        if not (group.router and self._plan.metrics_port):
-            result.pop("AIGATEWAY_METRICS_PORT", None)
         return result
 
     async def _all_ready(self, stop: asyncio.Event) -> bool:
@@ -167,7 +168,7 @@ class Supervisor:
         result = Addresses()
         for child in self.children:
             result.http = child.addresses.http or result.http
-            result.metrics = child.addresses.metrics or result.metrics
+            result.metrics |= child.addresses.metrics
             result.grpc |= child.addresses.grpc
         return result
 

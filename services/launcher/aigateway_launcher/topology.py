@@ -85,7 +85,8 @@ class Addresses:
     http: str | None = None
     grpc: dict[str, str] = field(default_factory=dict)
     """By service name."""
-    metrics: str | None = None
+    metrics: dict[str, str] = field(default_factory=dict)
+    """By the process's services."""
 
 
 class Process:
@@ -251,7 +252,7 @@ class Process:
             server: MetricsServer = import_module("aigateway_common.metrics").serve(self._plan.grpc_host, port)
         except OSError as error:
             raise ConfigurationError([Problem("--metrics-port", str(error.strerror))]) from error
-        self.addresses.metrics = f"{self._plan.grpc_host}:{server.port}"
+        self.addresses.metrics[",".join(self._group.names)] = f"{self._plan.grpc_host}:{server.port}"
         return server
 
     def _traced(self, service: str) -> Telemetry:
