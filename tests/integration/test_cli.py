@@ -137,6 +137,13 @@ def test_an_open_address_without_a_key_is_refused(tmp_path: Path) -> None:
     assert "secrets.token_urlsafe" in got.stderr
 
 
+def test_an_open_grpc_address_without_a_key_is_refused_too(tmp_path: Path) -> None:
+    env = {"AIGATEWAY_GRPC_HOST": "0.0.0.0"}
+    got = run(tmp_path, "up", "--port", "0", "--grpc-port", "0", env=env)
+    assert got.returncode == 2
+    assert "the router may serve loopback only" in got.stderr
+
+
 def test_a_taken_port_is_said_with_the_fix(sandbox: Gateway, tmp_path: Path) -> None:
     port = sandbox.http.rpartition(":")[2]
     got = run(tmp_path, "up", "--port", port, "--grpc-port", "0")

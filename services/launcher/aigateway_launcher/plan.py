@@ -212,7 +212,7 @@ class _Maker:
             if len(key) < MIN_KEY_LENGTH or len(set(key)) < MIN_KEY_LENGTH // 2:
                 text = f"a key of {MIN_KEY_LENGTH} or more varied characters is needed; {KEY_HINT}"
                 self.problems.append(Problem(where, text))
-        if not found and not _is_loopback(host):
+        if not found and not is_loopback(host):
             self.problems.append(
                 Problem("GATEWAY_API_KEY", f"is not set, so only loopback may be served, not `{host}`; {KEY_HINT}")
             )
@@ -376,7 +376,8 @@ def boolean_word(text: str | None) -> bool:
     return shape.boolean(text or "no") is True
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether `host` is reached from this machine alone."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -19,6 +19,8 @@ from aigateway_common.settings import ConfigurationError, Problem, suggestion
 from aigateway_common.telemetry import Telemetry
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
+from aigateway_launcher.plan import KEY_HINT, is_loopback
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -189,6 +191,9 @@ class Process:
         if not providers:
             text = "a router needs adapters: name them beside it, or set AIGATEWAY_PROVIDER_TARGETS"
             raise ConfigurationError([Problem("serve", text)])
+        if not plan.router.api_keys and not is_loopback(plan.grpc_host):
+            text = f"is not set, so the router may serve loopback only, not `{plan.grpc_host}`; {KEY_HINT}"
+            raise ConfigurationError([Problem("GATEWAY_API_KEY", text)])
         server = import_module("aigateway_router.server")
         component = server.RouterComponent(
             plan.router, providers=providers, usage=usage, telemetry=self._traced("router")
