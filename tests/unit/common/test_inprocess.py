@@ -1,4 +1,4 @@
-"""What is the in-process transport's own; what it shares with the wire is in tests/contract/test_channel.py."""
+"""What is the in-process transport's own; what it shares with the wire is in tests/contract/test_channel_*.py."""
 
 from __future__ import annotations
 
