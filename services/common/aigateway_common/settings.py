@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,6 +32,7 @@ class Problem:
     message: str
     """What is wrong and what would be right."""
 
+    @override
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"
 
@@ -125,11 +127,11 @@ class _Builder:
             for index, item in enumerate(node.value):
                 self._document.lines[(*at, index)] = item.start_mark.line + 1
             return [self._value(item, (*at, index)) for index, item in enumerate(node.value)]
-        if "${" in node.value:
+        if isinstance(node, yaml.ScalarNode) and "${" in node.value:
             return self._substituted(node, at)
         return self._loader.construct_object(node)
 
-    def _substituted(self, node: yaml.Node, at: Location) -> Any:
+    def _substituted(self, node: yaml.ScalarNode, at: Location) -> Any:
         missing: list[str] = []
 
         def replace(match: re.Match[str]) -> str:
