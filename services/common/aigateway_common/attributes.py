@@ -71,6 +71,7 @@ EDGE_TIME: Final = "aigateway.timing.edge"
 CHAT: Final = "chat"
 """`gen_ai.operation.name` of chat calls, streamed or not."""
 EMBEDDINGS: Final = "embeddings"
+COUNT_TOKENS: Final = "count_tokens"
 """`gen_ai.operation.name` of embeddings."""
 
 _PROVIDER_NAMES: Final[Mapping[str, str]] = {"gemini": "gcp.gemini"}

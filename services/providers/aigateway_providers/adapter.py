@@ -7,7 +7,7 @@ An adapter is pure translators (`request.py`, `response.py`, `stream.py`) and an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -53,3 +53,11 @@ class Adapter(Protocol):
 
     async def aclose(self) -> None:
         """Close the upstream connections."""
+
+
+@runtime_checkable
+class TokenCounter(Protocol):
+    """What an adapter also is when its provider counts the tokens of a prompt ahead of a call."""
+
+    async def count_tokens(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.TokenCount:
+        """The tokens of the prompt. Raises `GatewayError`."""

@@ -17,7 +17,7 @@ from aigateway_common.errors import GatewayError, abort, invalid
 from aigateway_common.telemetry import Span, SpanKind, Telemetry
 from typing_extensions import override
 
-from aigateway_providers.adapter import CallContext
+from aigateway_providers.adapter import CallContext, TokenCounter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -172,6 +172,23 @@ class _ProviderServicer(provider_service_pb2_grpc.ProviderServiceServicer):
             return provider_service_pb2.ProviderServiceEmbedResponse(embeddings=vectors, timing=call.timing())
 
         return await self._serve(attributes.EMBEDDINGS, request.call.model, context, answer)
+
+    @override
+    async def CountTokens(
+        self, request: provider_service_pb2.ProviderServiceCountTokensRequest, context: _Context
+    ) -> provider_service_pb2.ProviderServiceCountTokensResponse:
+        async def answer(call: _Call) -> provider_service_pb2.ProviderServiceCountTokensResponse:
+            _require(request.call.messages, "messages")
+            if not isinstance(self._adapter, TokenCounter):
+                raise GatewayError(
+                    "UNIMPLEMENTED",
+                    f"{self._name} does not count tokens ahead of a call",
+                    details={"provider": self._name},
+                )
+            count = await self._adapter.count_tokens(request.call, call.context)
+            return provider_service_pb2.ProviderServiceCountTokensResponse(count=count, timing=call.timing())
+
+        return await self._serve(attributes.COUNT_TOKENS, request.call.model, context, answer)
 
     @override
     async def ListModels(

@@ -127,6 +127,24 @@ class Dispatcher:
             self._emitter.succeeded(attempt)
         return response
 
+    async def count_tokens(
+        self, call: Call, request: chat_pb2.ChatCall, target: Target
+    ) -> gateway_service_pb2.CountTokensResponse:
+        """The tokens of the prompt. Raises GatewayError. The ledger is told nothing: providers count for free."""
+        sent = provider_service_pb2.ProviderServiceCountTokensRequest(call=request)
+        sent.call.model = target.model
+        timeout = self._timeout(call)
+        attempt, span = self._begin(call, usage_service_pb2.OPERATION_UNSPECIFIED, request.model, target)
+        attempt.recorded = True
+        with self._guarded(call, attempt, span, lambda _: None):
+            rpc = self._stubs[target.provider].CountTokens(sent, timeout=timeout, metadata=_metadata(call, span))
+            answer = await _answer(rpc)
+            if not answer.HasField("count"):
+                raise GatewayError("UPSTREAM_INVALID", "the provider's service answered without a count")
+        return gateway_service_pb2.CountTokensResponse(
+            count=answer.count, route=call.route(request.model, target), timing=call.timing(answer.timing)
+        )
+
     async def stream(self, call: Call, request: chat_pb2.ChatCall, target: Target, write: _Write) -> None:
         """The answer in messages, each given to `write`. Raises GatewayError, also after some were written."""
         sent = provider_service_pb2.ProviderServiceStreamChatRequest(call=request)

@@ -152,6 +152,17 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
         return await self._serve(attributes.EMBEDDINGS, request.call.model, context, answer)
 
     @override
+    async def CountTokens(
+        self, request: gateway_service_pb2.CountTokensRequest, context: _Context
+    ) -> gateway_service_pb2.CountTokensResponse:
+        async def answer(call: Call) -> gateway_service_pb2.CountTokensResponse:
+            _check_chat(request.call)
+            target = await self._target(call, request.call.model)
+            return await self._dispatcher.count_tokens(call, request.call, target)
+
+        return await self._serve(attributes.COUNT_TOKENS, request.call.model, context, answer)
+
+    @override
     async def ListModels(
         self, request: gateway_service_pb2.ListModelsRequest, context: _Context
     ) -> gateway_service_pb2.ListModelsResponse:

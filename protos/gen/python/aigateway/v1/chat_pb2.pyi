@@ -560,6 +560,46 @@ class ChatCompletion(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class TokenCount(message.Message):
+    """How many tokens the prompt of a chat call has, counted without answering it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    INPUT_TOKENS_FIELD_NUMBER: builtins.int
+    INPUT_CACHE_READ_FIELD_NUMBER: builtins.int
+    TRANSLATION_FIELD_NUMBER: builtins.int
+    DIALECT_FIELD_NUMBER: builtins.int
+    EXTRA_JSON_FIELD_NUMBER: builtins.int
+    input_tokens: builtins.int
+    """Required. Tokens of the whole prompt: messages, tools, system and media."""
+    input_cache_read: builtins.int
+    """Optional. Of those, the tokens that a cache of the provider already holds."""
+    dialect: message_pb2.Dialect.ValueType
+    """The dialect of the provider, and so of `extra_json`."""
+    extra_json: builtins.bytes
+    """Optional. Fields of the provider's answer that have no neutral form: one JSON object."""
+    @builtins.property
+    def translation(self) -> containers.RepeatedCompositeFieldContainer[TranslationNote]:
+        """What could not be carried over, and so was not counted."""
+
+    def __init__(
+        self,
+        *,
+        input_tokens: builtins.int = ...,
+        input_cache_read: builtins.int | None = ...,
+        translation: abc.Iterable[TranslationNote] | None = ...,
+        dialect: message_pb2.Dialect.ValueType = ...,
+        extra_json: builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_input_cache_read", b"_input_cache_read", "input_cache_read", b"input_cache_read"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_input_cache_read", b"_input_cache_read", "dialect", b"dialect", "extra_json", b"extra_json", "input_cache_read", b"input_cache_read", "input_tokens", b"input_tokens", "translation", b"translation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__input_cache_read: _TypeAlias = typing.Literal["input_cache_read"]  # noqa: Y015
+    _WhichOneofArgType__input_cache_read: _TypeAlias = typing.Literal["_input_cache_read", b"_input_cache_read"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input_cache_read) -> _WhichOneofReturnType__input_cache_read | None: ...
+
+@typing.final
 class Choice(message.Message):
     """One of the answers."""
 

@@ -222,6 +222,62 @@ class EmbedResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class CountTokensRequest(message.Message):
+    """A chat call whose prompt is to be counted."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def call(self) -> chat_pb2.ChatCall:
+        """Required. The call."""
+
+    def __init__(
+        self,
+        *,
+        call: chat_pb2.ChatCall | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["call", b"call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["call", b"call"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CountTokensResponse(message.Message):
+    """The count."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: builtins.int
+    ROUTE_FIELD_NUMBER: builtins.int
+    TIMING_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def count(self) -> chat_pb2.TokenCount:
+        """The count."""
+
+    @builtins.property
+    def route(self) -> Route:
+        """Where the call went."""
+
+    @builtins.property
+    def timing(self) -> chat_pb2.CallTiming:
+        """Where the time went."""
+
+    def __init__(
+        self,
+        *,
+        count: chat_pb2.TokenCount | None = ...,
+        route: Route | None = ...,
+        timing: chat_pb2.CallTiming | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["count", b"count", "route", b"route", "timing", b"timing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["count", b"count", "route", b"route", "timing", b"timing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class ListModelsRequest(message.Message):
     """Asks for the models."""
 

@@ -51,6 +51,11 @@ class GatewayServiceStub(object):
                 request_serializer=aigateway_dot_v1_dot_gateway__service__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=aigateway_dot_v1_dot_gateway__service__pb2.EmbedResponse.FromString,
                 _registered_method=True)
+        self.CountTokens = channel.unary_unary(
+                '/aigateway.v1.GatewayService/CountTokens',
+                request_serializer=aigateway_dot_v1_dot_gateway__service__pb2.CountTokensRequest.SerializeToString,
+                response_deserializer=aigateway_dot_v1_dot_gateway__service__pb2.CountTokensResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/aigateway.v1.GatewayService/ListModels',
                 request_serializer=aigateway_dot_v1_dot_gateway__service__pb2.ListModelsRequest.SerializeToString,
@@ -84,6 +89,13 @@ class GatewayServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountTokens(self, request, context):
+        """Counts the tokens of a chat call's prompt. UNIMPLEMENTED where the provider counts none ahead of a call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Lists the models of every enabled provider, and the aliases.
         """
@@ -108,6 +120,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.Embed,
                     request_deserializer=aigateway_dot_v1_dot_gateway__service__pb2.EmbedRequest.FromString,
                     response_serializer=aigateway_dot_v1_dot_gateway__service__pb2.EmbedResponse.SerializeToString,
+            ),
+            'CountTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTokens,
+                    request_deserializer=aigateway_dot_v1_dot_gateway__service__pb2.CountTokensRequest.FromString,
+                    response_serializer=aigateway_dot_v1_dot_gateway__service__pb2.CountTokensResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -198,6 +215,33 @@ class GatewayService(object):
             '/aigateway.v1.GatewayService/Embed',
             aigateway_dot_v1_dot_gateway__service__pb2.EmbedRequest.SerializeToString,
             aigateway_dot_v1_dot_gateway__service__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aigateway.v1.GatewayService/CountTokens',
+            aigateway_dot_v1_dot_gateway__service__pb2.CountTokensRequest.SerializeToString,
+            aigateway_dot_v1_dot_gateway__service__pb2.CountTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class GatewayServiceStub:
     """Answers a chat call as a stream of events. Cancelling the call closes the provider's connection."""
     Embed: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.EmbedRequest, _gateway_service_pb2.EmbedResponse]
     """Turns texts into vectors."""
+    CountTokens: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.CountTokensRequest, _gateway_service_pb2.CountTokensResponse]
+    """Counts the tokens of a chat call's prompt. UNIMPLEMENTED where the provider counts none ahead of a call."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.ListModelsRequest, _gateway_service_pb2.ListModelsResponse]
     """Lists the models of every enabled provider, and the aliases."""
 
@@ -57,6 +59,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """Answers a chat call as a stream of events. Cancelling the call closes the provider's connection."""
     Embed: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.EmbedRequest, _gateway_service_pb2.EmbedResponse]  # type: ignore[assignment]
     """Turns texts into vectors."""
+    CountTokens: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.CountTokensRequest, _gateway_service_pb2.CountTokensResponse]  # type: ignore[assignment]
+    """Counts the tokens of a chat call's prompt. UNIMPLEMENTED where the provider counts none ahead of a call."""
     ListModels: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.ListModelsRequest, _gateway_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models of every enabled provider, and the aliases."""
 
@@ -88,6 +92,14 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.EmbedResponse, _abc.Awaitable[_gateway_service_pb2.EmbedResponse]]:
         """Turns texts into vectors."""
+
+    @_abc_1.abstractmethod
+    def CountTokens(
+        self,
+        request: _gateway_service_pb2.CountTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_service_pb2.CountTokensResponse, _abc.Awaitable[_gateway_service_pb2.CountTokensResponse]]:
+        """Counts the tokens of a chat call's prompt. UNIMPLEMENTED where the provider counts none ahead of a call."""
 
     @_abc_1.abstractmethod
     def ListModels(

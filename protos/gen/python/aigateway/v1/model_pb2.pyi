@@ -147,6 +147,7 @@ class Capabilities(message.Message):
     FILES_FIELD_NUMBER: builtins.int
     STRUCTURED_OUTPUT_FIELD_NUMBER: builtins.int
     REASONING_FIELD_NUMBER: builtins.int
+    COUNT_TOKENS_FIELD_NUMBER: builtins.int
     provider: builtins.str
     """The provider's name in this gateway, such as `openai`."""
     dialect: message_pb2.Dialect.ValueType
@@ -169,6 +170,8 @@ class Capabilities(message.Message):
     """Answers that follow a JSON Schema."""
     reasoning: builtins.bool
     """Reasoning."""
+    count_tokens: builtins.bool
+    """Counting a prompt's tokens ahead of a call."""
     def __init__(
         self,
         *,
@@ -183,9 +186,10 @@ class Capabilities(message.Message):
         files: builtins.bool = ...,
         structured_output: builtins.bool = ...,
         reasoning: builtins.bool = ...,
+        count_tokens: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "chat", b"chat", "dialect", b"dialect", "embed", b"embed", "files", b"files", "images", b"images", "list_models", b"list_models", "provider", b"provider", "reasoning", b"reasoning", "structured_output", b"structured_output", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "chat", b"chat", "count_tokens", b"count_tokens", "dialect", b"dialect", "embed", b"embed", "files", b"files", "images", b"images", "list_models", b"list_models", "provider", b"provider", "reasoning", b"reasoning", "structured_output", b"structured_output", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

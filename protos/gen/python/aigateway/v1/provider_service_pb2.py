@@ -27,7 +27,7 @@ from aigateway.v1 import embedding_pb2 as aigateway_dot_v1_dot_embedding__pb2
 from aigateway.v1 import model_pb2 as aigateway_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#aigateway/v1/provider_service.proto\x12\x0c\x61igateway.v1\x1a\x17\x61igateway/v1/chat.proto\x1a\x1c\x61igateway/v1/embedding.proto\x1a\x18\x61igateway/v1/model.proto\"B\n\x1aProviderServiceChatRequest\x12$\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x16.aigateway.v1.ChatCall\"y\n\x1bProviderServiceChatResponse\x12\x30\n\ncompletion\x18\x01 \x01(\x0b\x32\x1c.aigateway.v1.ChatCompletion\x12(\n\x06timing\x18\x02 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\"H\n ProviderServiceStreamChatRequest\x12$\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x16.aigateway.v1.ChatCall\"v\n!ProviderServiceStreamChatResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.aigateway.v1.ChatEvent\x12(\n\x06timing\x18\x02 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\"D\n\x1bProviderServiceEmbedRequest\x12%\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x17.aigateway.v1.EmbedCall\"v\n\x1cProviderServiceEmbedResponse\x12,\n\nembeddings\x18\x01 \x01(\x0b\x32\x18.aigateway.v1.Embeddings\x12(\n\x06timing\x18\x02 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\"\"\n ProviderServiceListModelsRequest\"H\n!ProviderServiceListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.aigateway.v1.Model\"\x18\n\x16GetCapabilitiesRequest\"K\n\x17GetCapabilitiesResponse\x12\x30\n\x0c\x63\x61pabilities\x18\x01 \x01(\x0b\x32\x1a.aigateway.v1.Capabilities2\x8e\x04\n\x0fProviderService\x12[\n\x04\x43hat\x12(.aigateway.v1.ProviderServiceChatRequest\x1a).aigateway.v1.ProviderServiceChatResponse\x12o\n\nStreamChat\x12..aigateway.v1.ProviderServiceStreamChatRequest\x1a/.aigateway.v1.ProviderServiceStreamChatResponse0\x01\x12^\n\x05\x45mbed\x12).aigateway.v1.ProviderServiceEmbedRequest\x1a*.aigateway.v1.ProviderServiceEmbedResponse\x12m\n\nListModels\x12..aigateway.v1.ProviderServiceListModelsRequest\x1a/.aigateway.v1.ProviderServiceListModelsResponse\x12^\n\x0fGetCapabilities\x12$.aigateway.v1.GetCapabilitiesRequest\x1a%.aigateway.v1.GetCapabilitiesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#aigateway/v1/provider_service.proto\x12\x0c\x61igateway.v1\x1a\x17\x61igateway/v1/chat.proto\x1a\x1c\x61igateway/v1/embedding.proto\x1a\x18\x61igateway/v1/model.proto\"B\n\x1aProviderServiceChatRequest\x12$\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x16.aigateway.v1.ChatCall\"y\n\x1bProviderServiceChatResponse\x12\x30\n\ncompletion\x18\x01 \x01(\x0b\x32\x1c.aigateway.v1.ChatCompletion\x12(\n\x06timing\x18\x02 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\"H\n ProviderServiceStreamChatRequest\x12$\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x16.aigateway.v1.ChatCall\"v\n!ProviderServiceStreamChatResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.aigateway.v1.ChatEvent\x12(\n\x06timing\x18\x02 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\"D\n\x1bProviderServiceEmbedRequest\x12%\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x17.aigateway.v1.EmbedCall\"v\n\x1cProviderServiceEmbedResponse\x12,\n\nembeddings\x18\x01 \x01(\x0b\x32\x18.aigateway.v1.Embeddings\x12(\n\x06timing\x18\x02 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\"I\n!ProviderServiceCountTokensRequest\x12$\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x16.aigateway.v1.ChatCall\"w\n\"ProviderServiceCountTokensResponse\x12\'\n\x05\x63ount\x18\x01 \x01(\x0b\x32\x18.aigateway.v1.TokenCount\x12(\n\x06timing\x18\x02 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\"\"\n ProviderServiceListModelsRequest\"H\n!ProviderServiceListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.aigateway.v1.Model\"\x18\n\x16GetCapabilitiesRequest\"K\n\x17GetCapabilitiesResponse\x12\x30\n\x0c\x63\x61pabilities\x18\x01 \x01(\x0b\x32\x1a.aigateway.v1.Capabilities2\x80\x05\n\x0fProviderService\x12[\n\x04\x43hat\x12(.aigateway.v1.ProviderServiceChatRequest\x1a).aigateway.v1.ProviderServiceChatResponse\x12o\n\nStreamChat\x12..aigateway.v1.ProviderServiceStreamChatRequest\x1a/.aigateway.v1.ProviderServiceStreamChatResponse0\x01\x12^\n\x05\x45mbed\x12).aigateway.v1.ProviderServiceEmbedRequest\x1a*.aigateway.v1.ProviderServiceEmbedResponse\x12p\n\x0b\x43ountTokens\x12/.aigateway.v1.ProviderServiceCountTokensRequest\x1a\x30.aigateway.v1.ProviderServiceCountTokensResponse\x12m\n\nListModels\x12..aigateway.v1.ProviderServiceListModelsRequest\x1a/.aigateway.v1.ProviderServiceListModelsResponse\x12^\n\x0fGetCapabilities\x12$.aigateway.v1.GetCapabilitiesRequest\x1a%.aigateway.v1.GetCapabilitiesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,14 +46,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVIDERSERVICEEMBEDREQUEST']._serialized_end=587
   _globals['_PROVIDERSERVICEEMBEDRESPONSE']._serialized_start=589
   _globals['_PROVIDERSERVICEEMBEDRESPONSE']._serialized_end=707
-  _globals['_PROVIDERSERVICELISTMODELSREQUEST']._serialized_start=709
-  _globals['_PROVIDERSERVICELISTMODELSREQUEST']._serialized_end=743
-  _globals['_PROVIDERSERVICELISTMODELSRESPONSE']._serialized_start=745
-  _globals['_PROVIDERSERVICELISTMODELSRESPONSE']._serialized_end=817
-  _globals['_GETCAPABILITIESREQUEST']._serialized_start=819
-  _globals['_GETCAPABILITIESREQUEST']._serialized_end=843
-  _globals['_GETCAPABILITIESRESPONSE']._serialized_start=845
-  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=920
-  _globals['_PROVIDERSERVICE']._serialized_start=923
-  _globals['_PROVIDERSERVICE']._serialized_end=1449
+  _globals['_PROVIDERSERVICECOUNTTOKENSREQUEST']._serialized_start=709
+  _globals['_PROVIDERSERVICECOUNTTOKENSREQUEST']._serialized_end=782
+  _globals['_PROVIDERSERVICECOUNTTOKENSRESPONSE']._serialized_start=784
+  _globals['_PROVIDERSERVICECOUNTTOKENSRESPONSE']._serialized_end=903
+  _globals['_PROVIDERSERVICELISTMODELSREQUEST']._serialized_start=905
+  _globals['_PROVIDERSERVICELISTMODELSREQUEST']._serialized_end=939
+  _globals['_PROVIDERSERVICELISTMODELSRESPONSE']._serialized_start=941
+  _globals['_PROVIDERSERVICELISTMODELSRESPONSE']._serialized_end=1013
+  _globals['_GETCAPABILITIESREQUEST']._serialized_start=1015
+  _globals['_GETCAPABILITIESREQUEST']._serialized_end=1039
+  _globals['_GETCAPABILITIESRESPONSE']._serialized_start=1041
+  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=1116
+  _globals['_PROVIDERSERVICE']._serialized_start=1119
+  _globals['_PROVIDERSERVICE']._serialized_end=1759
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,11 @@ class ProviderServiceStub(object):
                 request_serializer=aigateway_dot_v1_dot_provider__service__pb2.ProviderServiceEmbedRequest.SerializeToString,
                 response_deserializer=aigateway_dot_v1_dot_provider__service__pb2.ProviderServiceEmbedResponse.FromString,
                 _registered_method=True)
+        self.CountTokens = channel.unary_unary(
+                '/aigateway.v1.ProviderService/CountTokens',
+                request_serializer=aigateway_dot_v1_dot_provider__service__pb2.ProviderServiceCountTokensRequest.SerializeToString,
+                response_deserializer=aigateway_dot_v1_dot_provider__service__pb2.ProviderServiceCountTokensResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/aigateway.v1.ProviderService/ListModels',
                 request_serializer=aigateway_dot_v1_dot_provider__service__pb2.ProviderServiceListModelsRequest.SerializeToString,
@@ -87,6 +92,13 @@ class ProviderServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountTokens(self, request, context):
+        """Counts the tokens of a chat call's prompt. UNIMPLEMENTED where the provider counts none ahead of a call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Lists the provider's models.
         """
@@ -118,6 +130,11 @@ def add_ProviderServiceServicer_to_server(servicer, server):
                     servicer.Embed,
                     request_deserializer=aigateway_dot_v1_dot_provider__service__pb2.ProviderServiceEmbedRequest.FromString,
                     response_serializer=aigateway_dot_v1_dot_provider__service__pb2.ProviderServiceEmbedResponse.SerializeToString,
+            ),
+            'CountTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTokens,
+                    request_deserializer=aigateway_dot_v1_dot_provider__service__pb2.ProviderServiceCountTokensRequest.FromString,
+                    response_serializer=aigateway_dot_v1_dot_provider__service__pb2.ProviderServiceCountTokensResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -212,6 +229,33 @@ class ProviderService(object):
             '/aigateway.v1.ProviderService/Embed',
             aigateway_dot_v1_dot_provider__service__pb2.ProviderServiceEmbedRequest.SerializeToString,
             aigateway_dot_v1_dot_provider__service__pb2.ProviderServiceEmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aigateway.v1.ProviderService/CountTokens',
+            aigateway_dot_v1_dot_provider__service__pb2.ProviderServiceCountTokensRequest.SerializeToString,
+            aigateway_dot_v1_dot_provider__service__pb2.ProviderServiceCountTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

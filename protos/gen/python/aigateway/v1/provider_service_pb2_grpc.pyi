@@ -39,6 +39,8 @@ class ProviderServiceStub:
     """Answers a chat call as a stream of events. Cancelling the call closes the provider's connection."""
     Embed: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.ProviderServiceEmbedRequest, _provider_service_pb2.ProviderServiceEmbedResponse]
     """Turns texts into vectors."""
+    CountTokens: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.ProviderServiceCountTokensRequest, _provider_service_pb2.ProviderServiceCountTokensResponse]
+    """Counts the tokens of a chat call's prompt. UNIMPLEMENTED where the provider counts none ahead of a call."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.ProviderServiceListModelsRequest, _provider_service_pb2.ProviderServiceListModelsResponse]
     """Lists the provider's models."""
     GetCapabilities: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.GetCapabilitiesRequest, _provider_service_pb2.GetCapabilitiesResponse]
@@ -55,6 +57,8 @@ class ProviderServiceAsyncStub(ProviderServiceStub):
     """Answers a chat call as a stream of events. Cancelling the call closes the provider's connection."""
     Embed: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.ProviderServiceEmbedRequest, _provider_service_pb2.ProviderServiceEmbedResponse]  # type: ignore[assignment]
     """Turns texts into vectors."""
+    CountTokens: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.ProviderServiceCountTokensRequest, _provider_service_pb2.ProviderServiceCountTokensResponse]  # type: ignore[assignment]
+    """Counts the tokens of a chat call's prompt. UNIMPLEMENTED where the provider counts none ahead of a call."""
     ListModels: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.ProviderServiceListModelsRequest, _provider_service_pb2.ProviderServiceListModelsResponse]  # type: ignore[assignment]
     """Lists the provider's models."""
     GetCapabilities: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.GetCapabilitiesRequest, _provider_service_pb2.GetCapabilitiesResponse]  # type: ignore[assignment]
@@ -86,6 +90,14 @@ class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_provider_service_pb2.ProviderServiceEmbedResponse, _abc.Awaitable[_provider_service_pb2.ProviderServiceEmbedResponse]]:
         """Turns texts into vectors."""
+
+    @_abc_1.abstractmethod
+    def CountTokens(
+        self,
+        request: _provider_service_pb2.ProviderServiceCountTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_provider_service_pb2.ProviderServiceCountTokensResponse, _abc.Awaitable[_provider_service_pb2.ProviderServiceCountTokensResponse]]:
+        """Counts the tokens of a chat call's prompt. UNIMPLEMENTED where the provider counts none ahead of a call."""
 
     @_abc_1.abstractmethod
     def ListModels(
