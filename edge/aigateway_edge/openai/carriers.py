@@ -76,13 +76,6 @@ def extra_content(state: message_pb2.ProviderState) -> dict[str, Any]:
     return {state.provider: {"state": base64.b64encode(state.state).decode()}}
 
 
-def data_url(media: message_pb2.Media) -> str:
-    """Where a picture is, or the picture itself as a data URL."""
-    if media.WhichOneof("source") == "data":
-        return f"data:{media.media_type};base64,{base64.b64encode(media.data).decode()}"
-    return media.url or media.file_id
-
-
 def native_type(part: message_pb2.NativePart) -> str:
     """The provider's word for a part that only it understands; empty when it has none."""
     try:

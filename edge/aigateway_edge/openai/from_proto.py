@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
+from aigateway_edge.media import data_url
 from aigateway_edge.openai import carriers
 from aigateway_edge.openai.usage import embedding_usage, usage
 
@@ -172,7 +173,7 @@ def _audio(audio: message_pb2.AudioPart) -> dict[str, Any]:
 
 def _image(image: message_pb2.ImagePart) -> dict[str, Any]:
     """A picture that the model made, in the `images` field that OpenRouter and its clients use."""
-    return {"type": "image_url", "image_url": {"url": carriers.data_url(image.media)}}
+    return {"type": "image_url", "image_url": {"url": data_url(image.media)}}
 
 
 def _dropped(path: str, part: message_pb2.Part, kind: str | None) -> chat_pb2.TranslationNote:

@@ -12,7 +12,7 @@ from aigateway.v1 import chat_pb2
 from aigateway_common.errors import invalid
 
 if TYPE_CHECKING:
-    from aigateway_edge.openai.fields import Fields
+    from aigateway_edge.fields import Fields
 
 _MAX_TOKENS: Final = 2**53 - 1
 """The largest integer that every JSON reader keeps."""

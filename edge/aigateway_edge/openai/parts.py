@@ -5,19 +5,18 @@ Not for whole messages: see `messages`.
 
 from __future__ import annotations
 
-import mimetypes
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote_to_bytes
 
 from aigateway.v1 import message_pb2
 from aigateway_common.errors import invalid
 
-from aigateway_edge.openai.fields import unbase64
+from aigateway_edge.fields import unbase64
+from aigateway_edge.media import file_data, from_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aigateway_edge.openai.fields import Fields
+    from aigateway_edge.fields import Fields
 
 _AUDIO_TYPES: Final[Mapping[str, str]] = {"mp3": "audio/mpeg", "wav": "audio/wav", "pcm16": "audio/pcm"}
 _GOOGLE: Final = "google"
@@ -109,7 +108,7 @@ def _object(fields: Fields, key: str) -> Fields:
 
 def _image(fields: Fields) -> message_pb2.ImagePart:
     image = _object(fields, "image_url")
-    media = _media(image.required_text("url"), image.at("url"))
+    media = from_url(image.required_text("url"), image.at("url"))
     detail = image.one_of("detail", ("auto", "low", "high", "original"))
     fields.put_back("image_url", image)
     return message_pb2.ImagePart(media=media, detail=detail or "")
@@ -130,28 +129,6 @@ def _file(fields: Fields) -> message_pb2.FilePart:
     if file_id := file.text("file_id"):
         media = message_pb2.Media(file_id=file_id)
     else:
-        media = _file_data(file.required_text("file_data"), name, file.at("file_data"))
+        media = file_data(file.required_text("file_data"), name, file.at("file_data"))
     fields.put_back("file", file)
     return message_pb2.FilePart(media=media, filename=name)
-
-
-def _file_data(value: str, name: str, path: str) -> message_pb2.Media:
-    """A data URL or an address, as for images, or bare base64, whose type the name or the first bytes tell."""
-    if value.startswith(("data:", "http://", "https://")):
-        return _media(value, path)
-    data = unbase64(value, path)
-    kind = "application/pdf" if data.startswith(b"%PDF-") else mimetypes.guess_type(name)[0]
-    return message_pb2.Media(data=data, media_type=kind or "application/octet-stream")
-
-
-def _media(url: str, path: str) -> message_pb2.Media:
-    if url.startswith(("https://", "http://")):
-        return message_pb2.Media(url=url)
-    if not url.startswith("data:"):
-        raise invalid(path, f"`{path}` must be an http(s) address or a data URL")
-    head, comma, value = url[5:].partition(",")
-    if not comma:
-        raise invalid(path, f"`{path}` is not a data URL: it has no comma before the data")
-    if head.endswith(";base64"):
-        return message_pb2.Media(data=unbase64(value, path), media_type=head[:-7] or "text/plain")
-    return message_pb2.Media(data=unquote_to_bytes(value), media_type=head or "text/plain")

@@ -13,14 +13,14 @@ import msgspec
 from aigateway.v1 import chat_pb2, embedding_pb2, message_pb2
 from aigateway_common.errors import invalid
 
+from aigateway_edge.fields import parse
 from aigateway_edge.openai import options
-from aigateway_edge.openai.fields import parse
 from aigateway_edge.openai.messages import Conversation
 from aigateway_edge.openai.parts import cache_control
 from aigateway_edge.openai.tools import tool_choice, tools
 
 if TYPE_CHECKING:
-    from aigateway_edge.openai.fields import Fields
+    from aigateway_edge.fields import Fields
 
 _INT32: Final = 2**31 - 1
 

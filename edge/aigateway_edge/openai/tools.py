@@ -11,7 +11,7 @@ import msgspec
 from aigateway.v1 import message_pb2
 from aigateway_common.errors import invalid
 
-from aigateway_edge.openai.fields import Fields, Raw
+from aigateway_edge.fields import Fields, Raw
 from aigateway_edge.openai.parts import cache_control
 
 if TYPE_CHECKING:
