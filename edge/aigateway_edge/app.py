@@ -18,8 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aigateway_edge import errors, health, openapi
-from aigateway_edge.chat import ChatCompletions
+from aigateway_edge import chat, errors, health, openapi
+from aigateway_edge.chat_route import ChatRoute
 from aigateway_edge.embeddings import Embeddings
 from aigateway_edge.exchange import Edge
 from aigateway_edge.fast_path import FastPath
@@ -52,10 +52,10 @@ def create_app(
         redirect_slashes=False,
         exception_handlers={HTTPException: _http_error},
     )
-    chat, embed, models = ChatCompletions(edge), Embeddings(edge), Models(edge)
+    completions, embed, models = ChatRoute(edge, chat.asked), Embeddings(edge), Models(edge)
     app.router.routes[:0] = [
-        Route("/v1/chat/completions", chat, methods=["POST"], name="chat"),
-        Route("/chat/completions", chat, methods=["POST"], name="chat_short"),
+        Route("/v1/chat/completions", completions, methods=["POST"], name="chat"),
+        Route("/chat/completions", completions, methods=["POST"], name="chat_short"),
         Route("/v1/embeddings", embed, methods=["POST"], name="embeddings"),
         Route("/embeddings", embed, methods=["POST"], name="embeddings_short"),
         Route("/v1/models", models, methods=["GET"], name="models"),
@@ -64,7 +64,7 @@ def create_app(
         Route("/models/{id:path}", models, methods=["GET"], name="model_short"),
     ]
     app.include_router(health.router(edge))
-    app.add_middleware(FastPath, routes={"/v1/chat/completions": chat, "/v1/embeddings": embed})
+    app.add_middleware(FastPath, routes={"/v1/chat/completions": completions, "/v1/embeddings": embed})
     app.openapi = openapi.cached(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the page
     if settings.cors_origins:
         app.add_middleware(

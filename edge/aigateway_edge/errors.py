@@ -1,15 +1,19 @@
-"""Failures as HTTP responses in OpenAI's shape."""
+"""Failures as HTTP responses: in OpenAI's shape, and what any dialect needs to have one of its own."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
 from aigateway_edge.header_values import safe
+from aigateway_edge.openai.chunks import error_record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aigateway_common.errors import GatewayError
 
 Headers = list[tuple[bytes, bytes]]
@@ -38,3 +42,26 @@ def headers(error: GatewayError) -> Headers:
     if status == 401:
         found.append((b"www-authenticate", b"Bearer"))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a dialect tells of failures, and keeps a silent stream alive."""
+
+    body: Callable[[GatewayError, str], bytes]
+    """The body of a failure, given the request's id."""
+    record: Callable[[GatewayError, str], bytes]
+    """The record of a failure in the middle of a stream, given the request's id."""
+    status: Callable[[GatewayError], int]
+    """The HTTP status."""
+    heartbeat: bytes = b": keep-alive\n\n"
+    """What is written into a stream that has been silent for a while."""
+    request_id_header: bytes = b""
+    """The dialect's own name for `x-request-id`, where it has one."""
+
+
+OPENAI: Final = Shape(
+    body=lambda error, _: body(error),
+    record=lambda error, _: error_record(error),
+    status=lambda error: error.http_status,
+)

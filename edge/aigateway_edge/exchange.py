@@ -21,7 +21,7 @@ from aigateway_edge.inbound import ClientGoneError, Inbound
 from aigateway_edge.sse_out import SseOut
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from aigateway.v1 import chat_pb2, gateway_service_pb2, gateway_service_pb2_grpc
     from aigateway_common.telemetry import Span, Telemetry
@@ -49,7 +49,15 @@ class Edge:
 class Exchange:
     """One request and its answer."""
 
-    def __init__(self, edge: Edge, operation: str, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        edge: Edge,
+        operation: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        shape: errors.Shape = errors.OPENAI,
+    ) -> None:
         self.edge = edge
         self.settings = edge.settings
         self.operation = operation
@@ -60,6 +68,7 @@ class Exchange:
         self.model = ""
         """The name the caller used, once it is known."""
         self._send = send
+        self._shape = shape
         self._began = time.monotonic_ns()
         self._provider = ""
         self._sent_model = ""
@@ -97,14 +106,19 @@ class Exchange:
             watch.cancel()
             call.cancel()
 
-    def open_stream(self, call: aio.UnaryStreamCall[Any, Any]) -> SseOut:
-        """The response as an event stream, which cancels `call` as soon as the caller goes away."""
+    def open_stream(self, call: aio.UnaryStreamCall[Any, Any], failure: Callable[[GatewayError], bytes]) -> SseOut:
+        """The response as an event stream, which cancels `call` as soon as the caller goes away.
+
+        `failure` makes the records that tell of an error in mid-stream.
+        """
 
         def gone() -> None:
             self._gone = True
             call.cancel()
 
-        self._sse = SseOut(self._send, self.receive, gone, self.settings.heartbeat_seconds, self._base_headers())
+        self._sse = SseOut(
+            self._send, self.receive, gone, failure, self.settings.heartbeat_seconds, self._base_headers()
+        )
         return self._sse
 
     @property

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from aigateway_edge.openai.chunks import error_record
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,14 +29,32 @@ _HEARTBEAT: Final = b": keep-alive\n\n"
 class SseOut:
     """One event stream."""
 
-    __slots__ = ("_active", "_gone", "_headers", "_heartbeat", "_lock", "_receive", "_send", "_task", "committed")
+    __slots__ = (
+        "_active",
+        "_failure",
+        "_gone",
+        "_headers",
+        "_heartbeat",
+        "_lock",
+        "_receive",
+        "_send",
+        "_task",
+        "committed",
+    )
 
     def __init__(
-        self, send: Send, receive: Receive, gone: Callable[[], None], heartbeat: float, headers: Headers
+        self,
+        send: Send,
+        receive: Receive,
+        gone: Callable[[], None],
+        failure: Callable[[GatewayError], bytes],
+        heartbeat: float,
+        headers: Headers,
     ) -> None:
         self._send = send
         self._receive = receive
         self._gone = gone
+        self._failure = failure  # how the caller's dialect tells one in mid-stream
         self._heartbeat = heartbeat
         self._headers = headers
         self._lock = asyncio.Lock()  # the heartbeat and the stream never write at once
@@ -64,14 +80,14 @@ class SseOut:
             await self._send({"type": "http.response.body", "body": data})
 
     async def fail(self, error: GatewayError) -> bool:
-        """Write one error record and end the response, without the mark that ends a whole stream.
+        """Write the records of a failure and end the response, without the mark that ends a whole stream.
 
         False, and nothing is written, while the status is still open: then the failure can have its own.
         """
         self._task.cancel()
         async with self._lock:
             if self.committed:
-                await self._send({"type": "http.response.body", "body": error_record(error)})
+                await self._send({"type": "http.response.body", "body": self._failure(error)})
             return self.committed
 
     def close(self) -> None:

@@ -75,6 +75,10 @@ class Chunks:
             return b'%b"choices":[],"usage":%b}\n\n%b' % (self._head, self._usage, DONE)
         return DONE
 
+    def fail(self, error: GatewayError) -> bytes:
+        """The record of a failure in the middle of the stream."""
+        return error_record(error)
+
     def _event(self, event: chat_pb2.ChatEvent) -> bytes:
         kind = event.WhichOneof("event")
         if kind == "start":

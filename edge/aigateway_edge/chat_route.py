@@ -1,0 +1,141 @@
+"""A route that asks one model for one answer, whole or streamed, in whichever dialect.
+
+The dialect reads the body and writes the answer (`Asked`, `Writer`); what is the same for all is here: the call to the
+router, the stream's first event before the status, the caller's disconnect. Not for fields of any dialect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from aigateway.v1 import chat_pb2, gateway_service_pb2
+from aigateway_common import attributes, metrics
+from aigateway_common.errors import GatewayError
+from grpc import aio
+
+from aigateway_edge import header_values
+from aigateway_edge.exchange import Edge, Exchange
+from aigateway_edge.inbound import ClientGoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from starlette.types import Receive, Scope, Send
+
+_SERVICE: Final = "edge"
+
+
+class Writer(Protocol):
+    """Writes one stream; what it answers is ready to be sent."""
+
+    def write(self, events: Iterable[chat_pb2.ChatEvent]) -> bytes:
+        """The records of some events; may be empty."""
+
+    def end(self) -> bytes:
+        """The records that end a whole stream."""
+
+    def fail(self, error: GatewayError) -> bytes:
+        """The records of a failure in the middle of the stream; nothing follows them."""
+
+
+class Asked(Protocol):
+    """A request of one dialect, read."""
+
+    @property
+    def call(self) -> chat_pb2.ChatCall:
+        """What goes to the router."""
+
+    @property
+    def stream(self) -> bool:
+        """The caller wants a stream."""
+
+    def whole(
+        self, completion: chat_pb2.ChatCompletion, request_id: str
+    ) -> tuple[bytes, list[chat_pb2.TranslationNote]]:
+        """The body of the whole answer, and notes of what it could not show."""
+
+    def writer(self, request_id: str) -> Writer:
+        """What writes the streamed answer."""
+
+
+class ChatRoute:
+    """The route, as an ASGI application; `read` makes a body into what was asked."""
+
+    def __init__(self, edge: Edge, read: Callable[[bytes], Asked]) -> None:
+        self._edge = edge
+        self._read = read
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange = Exchange(self._edge, "chat", scope, receive, send)
+        await exchange.run(self._answer(exchange))
+
+    async def _answer(self, exchange: Exchange) -> None:
+        asked = self._read(await exchange.body())
+        call = asked.call
+        exchange.model = call.model
+        call.translation_policy = exchange.inbound.policy()
+        if self._edge.telemetry.enabled:
+            exchange.span.set(attributes.OPERATION, attributes.CHAT)
+            exchange.span.set(attributes.REQUEST_STREAM, asked.stream)
+        if asked.stream:
+            exchange.operation = "stream_chat"
+            metrics.stream_opened(_SERVICE)
+            try:
+                await self._stream(exchange, asked)
+            finally:
+                metrics.stream_closed(_SERVICE)
+        else:
+            await self._whole(exchange, asked)
+
+    async def _whole(self, exchange: Exchange, asked: Asked) -> None:
+        response = await exchange.result(
+            self._edge.stub.Chat(
+                gateway_service_pb2.ChatRequest(call=asked.call),
+                timeout=exchange.timeout(),
+                metadata=exchange.metadata(),
+            )
+        )
+        completion = response.completion
+        body, notes = asked.whole(completion, exchange.request_id)
+        report = header_values.joined(completion.translation, notes)
+        await exchange.reply(body, exchange.routed(response.route, response.timing, report))
+
+    async def _stream(self, exchange: Exchange, asked: Asked) -> None:
+        call = self._edge.stub.StreamChat(
+            gateway_service_pb2.StreamChatRequest(call=asked.call),
+            timeout=exchange.timeout(),
+            metadata=exchange.metadata(),
+        )
+        writer = asked.writer(exchange.request_id)
+        out = exchange.open_stream(call, writer.fail)
+        try:
+            first = await _next(call)
+            if first is None:
+                raise GatewayError("UPSTREAM_INVALID", "the answer ended before it began")
+            headers = exchange.routed(first.route, first.timing, _notes(first))
+            await out.send(writer.write(first.events), headers)
+            while (message := await _next(call)) is not None:
+                if data := writer.write(message.events):
+                    await out.send(data)
+            await out.end(writer.end())
+        except asyncio.CancelledError:
+            if exchange.gone:
+                raise ClientGoneError from None
+            raise
+        finally:
+            out.close()
+            call.cancel()
+
+
+async def _next(
+    call: aio.UnaryStreamCall[gateway_service_pb2.StreamChatRequest, gateway_service_pb2.StreamChatResponse],
+) -> gateway_service_pb2.StreamChatResponse | None:
+    """The next message; None at the end of the stream."""
+    message = await call.read()
+    return None if message is aio.EOF else cast("gateway_service_pb2.StreamChatResponse", message)
+
+
+def _notes(first: gateway_service_pb2.StreamChatResponse) -> list[chat_pb2.TranslationNote]:
+    return [note for event in first.events if event.HasField("start") for note in event.start.translation]
