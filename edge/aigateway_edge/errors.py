@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from aigateway_edge.header_values import safe
-from aigateway_edge.openai.chunks import error_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,8 +49,6 @@ class Shape:
 
     body: Callable[[GatewayError, str], bytes]
     """The body of a failure, given the request's id."""
-    record: Callable[[GatewayError, str], bytes]
-    """The record of a failure in the middle of a stream, given the request's id."""
     status: Callable[[GatewayError], int]
     """The HTTP status."""
     heartbeat: bytes = b": keep-alive\n\n"
@@ -62,6 +59,5 @@ class Shape:
 
 OPENAI: Final = Shape(
     body=lambda error, _: body(error),
-    record=lambda error, _: error_record(error),
     status=lambda error: error.http_status,
 )
