@@ -14,7 +14,7 @@ from aigateway_common import attributes, metrics
 from aigateway_common.errors import GatewayError
 from grpc import aio
 
-from aigateway_edge import header_values
+from aigateway_edge import errors, header_values
 from aigateway_edge.exchange import Edge, Exchange
 from aigateway_edge.inbound import ClientGoneError
 
@@ -60,19 +60,23 @@ class Asked(Protocol):
 
 
 class ChatRoute:
-    """The route, as an ASGI application; `read` makes a body into what was asked."""
+    """The route, as an ASGI application; `read` makes a body into what was asked, `shape` tells of failures."""
 
-    def __init__(self, edge: Edge, read: Callable[[bytes], Asked]) -> None:
+    def __init__(self, edge: Edge, read: Callable[[bytes], Asked], shape: errors.Shape = errors.OPENAI) -> None:
         self._edge = edge
         self._read = read
+        self._shape = shape
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        exchange = Exchange(self._edge, "chat", scope, receive, send)
+        exchange = Exchange(self._edge, "chat", scope, receive, send, self._shape)
         await exchange.run(self._answer(exchange))
 
+    async def _asked(self, exchange: Exchange) -> Asked:
+        return self._read(await exchange.body())
+
     async def _answer(self, exchange: Exchange) -> None:
-        asked = self._read(await exchange.body())
+        asked = await self._asked(exchange)
         call = asked.call
         exchange.model = call.model
         call.translation_policy = exchange.inbound.policy()

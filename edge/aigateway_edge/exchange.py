@@ -119,6 +119,7 @@ class Exchange:
         self._sse = SseOut(
             self._send, self.receive, gone, failure, self.settings.heartbeat_seconds, self._base_headers()
         )
+        self._sse.heartbeat = self._shape.heartbeat
         return self._sse
 
     @property
@@ -194,15 +195,19 @@ class Exchange:
         self._outcome = error.reason.name
         self._error = cause or error
         self._provider = self._provider or error.details.get("provider", "")
-        self._status = error.http_status
+        self._status = self._shape.status(error)
 
     async def _fail(self, error: GatewayError, cause: BaseException | None = None) -> None:
         self._failed(error, cause)
         if self._sse is None or not await self._sse.fail(error):
-            await self.reply(errors.body(error), errors.headers(error), error.http_status)
+            shape = self._shape
+            await self.reply(shape.body(error, self.request_id), errors.headers(error), shape.status(error))
 
     def _base_headers(self) -> errors.Headers:
-        return [(b"x-request-id", self.request_id.encode())]
+        request_id = self.request_id.encode()
+        if name := self._shape.request_id_header:
+            return [(b"x-request-id", request_id), (name, request_id)]
+        return [(b"x-request-id", request_id)]
 
     def _close(self) -> None:
         seconds = (time.monotonic_ns() - self._began) / 1e9

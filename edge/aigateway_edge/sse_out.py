@@ -40,6 +40,7 @@ class SseOut:
         "_send",
         "_task",
         "committed",
+        "heartbeat",
     )
 
     def __init__(
@@ -59,6 +60,8 @@ class SseOut:
         self._headers = headers
         self._lock = asyncio.Lock()  # the heartbeat and the stream never write at once
         self._active = False
+        self.heartbeat = _HEARTBEAT
+        """What is written into a silent stream."""
         self.committed = False
         """Whether the status has been sent."""
         self._task = asyncio.ensure_future(self._watch())
@@ -107,7 +110,7 @@ class SseOut:
                     message = await self._receive()
             except TimeoutError:
                 if not self._active and not self._lock.locked():
-                    await self.send(_HEARTBEAT)
+                    await self.send(self.heartbeat)
                 continue
             if message["type"] == "http.disconnect":
                 self._gone()
