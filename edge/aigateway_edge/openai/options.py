@@ -14,9 +14,9 @@ from aigateway_common.errors import invalid
 if TYPE_CHECKING:
     from aigateway_edge.fields import Fields
 
-_MAX_TOKENS: Final = 2**53 - 1
+MAX_TOKENS: Final = 2**53 - 1
 """The largest integer that every JSON reader keeps."""
-_EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "default")
+EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "default")
 _DEFAULT_EFFORT: Final = "medium"
 """What OpenRouter makes of `reasoning: {"enabled": true}`: https://openrouter.ai/docs/use-cases/reasoning-tokens."""
 
@@ -44,8 +44,8 @@ def generation(request: Fields) -> chat_pb2.GenerationOptions:
     """Limits and sampling."""
     if request.lacks(_GENERATION):
         return chat_pb2.GenerationOptions()
-    legacy = request.integer("max_tokens", 1, _MAX_TOKENS)
-    limit = request.integer("max_completion_tokens", 1, _MAX_TOKENS)
+    legacy = request.integer("max_tokens", 1, MAX_TOKENS)
+    limit = request.integer("max_completion_tokens", 1, MAX_TOKENS)
     stop = request.take("stop", _stop, "a string or a list of strings")
     return chat_pb2.GenerationOptions(
         max_output_tokens=legacy if limit is None else limit,
@@ -102,7 +102,7 @@ def reasoning(request: Fields) -> chat_pb2.ReasoningOptions | None:
     """How much the model may reason; None when the caller did not say."""
     if request.lacks(_REASONING):
         return None
-    effort = request.one_of("reasoning_effort", _EFFORTS)
+    effort = request.one_of("reasoning_effort", EFFORTS)
     options = chat_pb2.ReasoningOptions(effort=effort or "")
     router = request.child("reasoning")
     if router is not None:
@@ -116,8 +116,8 @@ def reasoning(request: Fields) -> chat_pb2.ReasoningOptions | None:
 
 
 def _from_reasoning(fields: Fields, options: chat_pb2.ReasoningOptions) -> None:
-    options.effort = options.effort or fields.one_of("effort", _EFFORTS) or ""
-    budget = fields.integer("max_tokens", 0, _MAX_TOKENS)
+    options.effort = options.effort or fields.one_of("effort", EFFORTS) or ""
+    budget = fields.integer("max_tokens", 0, MAX_TOKENS)
     if budget is not None:
         options.budget_tokens = budget
     match fields.boolean("enabled"):
@@ -133,7 +133,7 @@ def _from_reasoning(fields: Fields, options: chat_pb2.ReasoningOptions) -> None:
 
 def _from_thinking(fields: Fields, options: chat_pb2.ReasoningOptions) -> None:
     kind = fields.one_of("type", ("enabled", "disabled", "adaptive"))
-    budget = fields.integer("budget_tokens", 0, _MAX_TOKENS)
+    budget = fields.integer("budget_tokens", 0, MAX_TOKENS)
     if kind == "disabled":
         options.budget_tokens = 0
     elif budget is not None:

@@ -82,7 +82,7 @@ def chat_call(body: bytes) -> ParsedChat:
         reasoning=options.reasoning(request),
         user=request.text("user") or "",
         dialect=message_pb2.DIALECT_OPENAI_CHAT,
-        provider_options=_provider_options(request),
+        provider_options=provider_options(request),
         include_usage=_include_usage(request, stream=stream),
         cache_control=cache_control(request),
         extra_json=request.rest(),  # last: what nobody above took
@@ -108,7 +108,7 @@ def embed_call(body: bytes) -> ParsedEmbed:
         dimensions=request.integer("dimensions", 1, _INT32),
         user=request.text("user") or "",
         dialect=message_pb2.DIALECT_OPENAI_CHAT,
-        provider_options=_provider_options(request),
+        provider_options=provider_options(request),
         extra_json=request.rest(),
     )
     return ParsedEmbed(call, base64)
@@ -125,7 +125,8 @@ def _include_usage(request: Fields, *, stream: bool) -> bool:
     return include
 
 
-def _provider_options(request: Fields) -> dict[str, bytes]:
+def provider_options(request: Fields) -> dict[str, bytes]:
+    """Fields for one provider's own request, by provider name."""
     fields = request.child("provider_options")
     if fields is None:
         return {}

@@ -1,0 +1,221 @@
+"""The conversation of a Responses request: the `input` items to `Message`s.
+
+The model's items in a row are one turn. State that came packed in a reasoning item goes back to the tool call or text
+it belongs to. Not for single content parts: see `content`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aigateway.v1 import message_pb2
+from aigateway_common.errors import GatewayError, invalid
+
+from aigateway_edge.fields import Raw
+from aigateway_edge.responses import state
+from aigateway_edge.responses.content import as_object, content, native
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aigateway_edge.fields import Fields
+
+_ROLES: Final[Mapping[str, message_pb2.Role.ValueType]] = {
+    "system": message_pb2.ROLE_SYSTEM,
+    "developer": message_pb2.ROLE_DEVELOPER,
+    "user": message_pb2.ROLE_USER,
+    "assistant": message_pb2.ROLE_ASSISTANT,
+}
+_FROM_CALLER: Final = ("_output", "_response")
+"""How the names of native items end that the caller answers with; the others are the model's."""
+
+_input: Final[msgspec.json.Decoder[str | list[Raw] | None]] = msgspec.json.Decoder(str | list[Raw] | None)
+
+
+def messages(request: Fields) -> list[message_pb2.Message]:
+    """The messages of `instructions` and `input`.
+
+    Raises:
+        GatewayError: INVALID_REQUEST, naming the field; UNSUPPORTED, for references to stored items.
+    """
+    found: list[message_pb2.Message] = []
+    if instructions := request.text("instructions"):
+        part = message_pb2.Part(text=message_pb2.TextPart(text=instructions))
+        found.append(message_pb2.Message(role=message_pb2.ROLE_SYSTEM, parts=[part]))
+    value = request.take("input", _input, "a string or a list of items")
+    if not value:
+        raise invalid("input", "`input` is required and must not be empty")
+    if isinstance(value, str):
+        part = message_pb2.Part(text=message_pb2.TextPart(text=value))
+        shape = message_pb2.CONTENT_SHAPE_STRING
+        return [*found, message_pb2.Message(role=message_pb2.ROLE_USER, parts=[part], content_shape=shape)]
+    conversation = _Conversation()
+    for index, raw in enumerate(value):
+        conversation.read(as_object(raw, f"input[{index}]"), raw)
+    return found + conversation.end()
+
+
+class _Turn:
+    """The model's turn while its items are read."""
+
+    __slots__ = ("extra", "parts", "said", "shape")
+
+    def __init__(self) -> None:
+        self.parts: list[message_pb2.Part] = []
+        self.said = False
+        """It holds a message item."""
+        self.extra = b""
+        self.shape: message_pb2.ContentShape.ValueType = message_pb2.CONTENT_SHAPE_UNSPECIFIED
+
+    @property
+    def called(self) -> bool:
+        """It holds a tool call."""
+        return any(part.HasField("tool_call") for part in self.parts)
+
+
+class _Conversation:
+    """Reads items in order, and remembers the tool calls that outputs may answer."""
+
+    def __init__(self) -> None:
+        self._messages: list[message_pb2.Message] = []
+        self._turn = _Turn()
+        self._calls: set[str] = set()
+        self._states: dict[str, message_pb2.ProviderState] = {}
+        """State of tool calls, by their ids."""
+
+    def read(self, fields: Fields, raw: Raw) -> None:
+        """One item; `raw` is the whole of it."""
+        match fields.text("type") or ("message" if fields.has("role") else "item_reference"):
+            case "message":
+                self._message(fields)
+            case "reasoning":
+                self._reasoning(fields)
+            case "function_call":
+                self._call(fields, "arguments", message_pb2.TOOL_CALL_TYPE_FUNCTION)
+            case "custom_tool_call":
+                self._call(fields, "input", message_pb2.TOOL_CALL_TYPE_CUSTOM)
+            case "function_call_output" | "custom_tool_call_output":
+                self._output(fields)
+            case "item_reference":
+                raise GatewayError(
+                    "UNSUPPORTED",
+                    f"`{fields.path}` refers to a stored item, and this gateway stores none: send the item itself",
+                    details={"param": fields.path},
+                )
+            case kind:
+                self._native(kind, raw)
+
+    def end(self) -> list[message_pb2.Message]:
+        """All messages."""
+        self._close()
+        for message in self._messages if self._states else ():
+            for part in message.parts:
+                if part.HasField("tool_call") and (found := self._states.get(part.tool_call.id)) is not None:
+                    part.provider_state.CopyFrom(found)
+        return self._messages
+
+    def _close(self) -> None:
+        """End the model's turn."""
+        turn, self._turn = self._turn, _Turn()
+        if not turn.parts:
+            return
+        message = message_pb2.Message(
+            role=message_pb2.ROLE_ASSISTANT, parts=turn.parts, content_shape=turn.shape, extra_json=turn.extra
+        )
+        self._messages.append(message)
+
+    def _message(self, fields: Fields) -> None:
+        role = _ROLES[_needed_word(fields, "role", _ROLES)]
+        shape, parts = content(fields, "content")
+        extra = _item_rest(fields)
+        if role != message_pb2.ROLE_ASSISTANT:
+            self._close()
+            if not parts:
+                raise invalid(fields.at("content"), f"`{fields.at('content')}` must not be empty")
+            message = message_pb2.Message(role=role, parts=parts, content_shape=shape, extra_json=extra)
+            self._messages.append(message)
+            return
+        if self._turn.said and not self._turn.called:  # what answers calls must follow them at once
+            self._close()
+        if not self._turn.said:
+            self._turn.said, self._turn.shape, self._turn.extra = True, shape, extra
+        self._turn.parts += parts
+
+    def _reasoning(self, fields: Fields) -> None:
+        path = fields.at("encrypted_content")
+        encrypted = fields.text("encrypted_content")
+        carried = state.unpack(encrypted, path) if encrypted else state.Carried(None)
+        if carried.call or carried.before:
+            self._attach(carried)
+            return
+        summary = fields.peek("summary")
+        texts = [part.text("text") or "" for part in fields.children("summary") or ()]
+        contents = [part.text("text") or "" for part in fields.children("content") or ()]
+        extra = _item_rest(fields)
+        if len(texts) > 1 or (texts and contents):  # one text cannot hold them all
+            extra = b'{"summary":%b%b' % (summary, b"," + extra[1:] if extra else b"}")
+        reasoning = message_pb2.ReasoningPart(
+            text="".join(contents) or "\n\n".join(texts), summary=not contents, redacted=carried.redacted
+        )
+        self._turn.parts.append(message_pb2.Part(reasoning=reasoning, provider_state=carried.state, extra_json=extra))
+
+    def _attach(self, carried: state.Carried) -> None:
+        """Give state to what it belongs to."""
+        if carried.state is None:
+            return
+        if carried.call:
+            self._states[carried.call] = carried.state
+            return
+        parts = self._turn.parts
+        if not parts or parts[-1].WhichOneof("kind") != "text":
+            parts.append(message_pb2.Part(text=message_pb2.TextPart()))
+        parts[-1].provider_state.CopyFrom(carried.state)
+
+    def _call(self, fields: Fields, key: str, kind: message_pb2.ToolCallType.ValueType) -> None:
+        call = message_pb2.ToolCall(
+            id=fields.required_text("call_id"),
+            name=fields.required_text("name"),
+            arguments=(fields.text(key) or "").encode(),
+            type=kind,
+        )
+        self._calls.add(call.id)
+        self._turn.parts.append(message_pb2.Part(tool_call=call, extra_json=_item_rest(fields)))
+
+    def _output(self, fields: Fields) -> None:
+        self._close()
+        call_id = fields.required_text("call_id")
+        if call_id not in self._calls:
+            path = fields.at("call_id")
+            raise invalid(path, f"`{path}` answers no tool call of `input`; send the whole conversation")
+        shape, parts = content(fields, "output")
+        result = message_pb2.ToolResult(
+            call_id=call_id, content=parts, name=fields.text("name") or "", content_shape=shape
+        )
+        part = message_pb2.Part(tool_result=result, extra_json=_item_rest(fields))
+        self._messages.append(message_pb2.Message(role=message_pb2.ROLE_TOOL, parts=[part], content_shape=shape))
+
+    def _native(self, kind: str, raw: Raw) -> None:
+        part = message_pb2.Part(native=native(raw))
+        if kind.endswith(_FROM_CALLER):
+            self._close()
+            shape = message_pb2.CONTENT_SHAPE_LIST
+            self._messages.append(message_pb2.Message(role=message_pb2.ROLE_USER, parts=[part], content_shape=shape))
+        else:
+            self._turn.parts.append(part)
+
+
+def _needed_word(fields: Fields, key: str, known: Mapping[str, object]) -> str:
+    word = fields.one_of(key, known)
+    if word is None:
+        raise invalid(fields.at(key), f"`{fields.at(key)}` is required")
+    return word
+
+
+def _item_rest(fields: Fields) -> bytes:
+    """What is left of an item. Its id goes to its provider only; where there is none, neither does its status."""
+    item_id = fields.peek("id").strip(b'"').decode("utf-8", "replace")
+    if item_id in ("", "null") or state.made_here(item_id):
+        fields.raw("id")
+        fields.raw("status")
+    return fields.rest()
