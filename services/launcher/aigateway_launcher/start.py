@@ -41,8 +41,7 @@ def up(overrides: Overrides, *, split: bool, ready_fd: int | None, lifeline_fd: 
 
             await Supervisor(plan, os.environ).run(ready, stop)
         else:
-            process = topology.Process(plan, topology.everything(plan))
-            await topology.run(process, ready, stop, plan.drain_seconds)
+            await _run(plan, topology.everything(plan), overrides, ready, stop)
 
     _until_stopped(run, lifeline_fd)
 
@@ -58,9 +57,28 @@ def serve(services: str, overrides: Overrides, *, ready_fd: int | None, lifeline
         log.info("ready", services=list(group.names), http=addresses.http, grpc=addresses.grpc)
 
     async def run(stop: asyncio.Event) -> None:
-        await topology.run(topology.Process(plan, group), ready, stop, plan.drain_seconds)
+        await _run(plan, group, overrides, ready, stop)
 
     _until_stopped(run, lifeline_fd)
+
+
+async def _run(
+    plan: Plan, group: topology.Group, overrides: Overrides, ready: Callable[[Addresses], None], stop: asyncio.Event
+) -> None:
+    """Run `group` until `stop`, following the configuration file where there is one and a router to tell."""
+    process = topology.Process(plan, group)
+
+    async def follow() -> None:
+        if plan.config_file is None or process.reload_router is None:
+            return
+        from aigateway_launcher import reload  # noqa: PLC0415 - only where there is a file
+
+        def fresh() -> Plan:
+            return make(overrides, os.environ, ollama_found=lambda: "ollama" in plan.providers)
+
+        await reload.follow(plan.config_file.absolute(), plan, fresh, process.reload_router, stop)
+
+    await topology.run(process, ready, stop, plan.drain_seconds, follow)
 
 
 def ollama_found() -> bool:

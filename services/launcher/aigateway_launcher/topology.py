@@ -7,7 +7,6 @@ internal callers. No service knows which of these it got.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
@@ -22,11 +21,12 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from aigateway_launcher.plan import KEY_HINT, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from aigateway_common.component import Component
     from aigateway_common.metrics import MetricsServer
     from aigateway_common.serving import GrpcServer
+    from aigateway_router.settings import RouterSettings
     from grpc import aio
 
     from aigateway_launcher.http_server import HttpServer
@@ -105,6 +105,8 @@ class Process:
         self._channels: list[aio.Channel] = []
         self._telemetry: list[Telemetry] = []
         self._metrics: MetricsServer | None = None
+        self.reload_router: Callable[[RouterSettings], None] | None = None
+        """Hands new settings to the router, when this process holds it and once it has started."""
 
     async def start(self) -> None:
         """Start every service, those that others need first."""
@@ -195,9 +197,13 @@ class Process:
             text = f"is not set, so the router may serve loopback only, not `{plan.grpc_host}`; {KEY_HINT}"
             raise ConfigurationError([Problem("GATEWAY_API_KEY", text)])
         server = import_module("aigateway_router.server")
-        component = server.RouterComponent(
-            plan.router, providers=providers, usage=usage, telemetry=self._traced("router")
-        )
+        try:
+            component = server.RouterComponent(
+                plan.router, providers=providers, usage=usage, telemetry=self._traced("router")
+            )
+        except ValueError as error:
+            raise ConfigurationError([Problem("aliases", str(error))]) from error
+        self.reload_router = component.reload
         channel = await self._join(component) if group.edge else None
         await self._listen("router", component, owned=not group.edge)
         return channel
@@ -269,12 +275,21 @@ class Process:
         return telemetry
 
 
-async def run(process: Process, ready: Callable[[Addresses], None], stop: asyncio.Event, grace: float) -> None:
-    """Start `process`, call `ready(addresses)`, wait for `stop`, drain."""
+async def run(
+    process: Process,
+    ready: Callable[[Addresses], None],
+    stop: asyncio.Event,
+    grace: float,
+    beside: Callable[[], Coroutine[None, None, None]] | None = None,
+) -> None:
+    """Start `process`, call `ready(addresses)`, run what goes `beside` it, wait for `stop`, drain."""
     await process.start()
     ready(process.addresses)
-    with contextlib.suppress(asyncio.CancelledError):
-        await stop.wait()
+    task = asyncio.create_task(beside()) if beside else None
+    await stop.wait()
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     await process.stop(grace)
 
 

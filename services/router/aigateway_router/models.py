@@ -48,6 +48,10 @@ class ModelCatalog:
         self._listings: dict[str, _Listing] = {}
         self._asking: dict[str, asyncio.Task[_Listing]] = {}
 
+    def reroute(self, routes: Routes) -> None:
+        """List the aliases of `routes` from now on."""
+        self._routes = routes
+
     async def list_models(self, provider: str = "") -> gateway_service_pb2.ListModelsResponse:
         """The models of every provider, or of one, and the aliases that lead there, by id.
 

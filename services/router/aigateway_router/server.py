@@ -62,12 +62,8 @@ class RouterComponent:
         usage: aio.Channel | None,
         telemetry: Telemetry = _OFF,
     ) -> None:
-        routes = Routes(
-            enabled=providers.keys(),
-            disabled=settings.disabled,
-            aliases=settings.aliases,
-            groq_models=settings.groq_models,
-        )
+        self._enabled = tuple(providers)
+        routes = self._routes(settings)
         self._outbox = None if usage is None else Outbox(settings, usage)
         self._catalog = ModelCatalog(providers, routes, settings)
         self._servicer = _GatewayServicer(
@@ -76,6 +72,23 @@ class RouterComponent:
             Dispatcher(providers, UsageEmitter(self._outbox), telemetry, settings.default_timeout),
             self._catalog,
             telemetry,
+        )
+
+    def reload(self, settings: RouterSettings) -> None:
+        """Go by the keys, aliases and groq models of `settings` in calls that begin from now on.
+
+        Raises ValueError when the aliases are wrong; then nothing has changed.
+        """
+        routes = self._routes(settings)
+        self._catalog.reroute(routes)
+        self._servicer.reload(Authenticator(settings.api_keys), routes)
+
+    def _routes(self, settings: RouterSettings) -> Routes:
+        return Routes(
+            enabled=self._enabled,
+            disabled=settings.disabled,
+            aliases=settings.aliases,
+            groq_models=settings.groq_models,
         )
 
     def register(self, server: aio.Server) -> None:
@@ -108,6 +121,9 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
         self._dispatcher = dispatcher
         self._catalog = catalog
         self._telemetry = telemetry
+
+    def reload(self, authenticator: Authenticator, routes: Routes) -> None:
+        self._authenticator, self._routes = authenticator, routes
 
     @override
     async def Chat(
