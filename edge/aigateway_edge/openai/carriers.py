@@ -26,13 +26,6 @@ _FINISH: Final[Mapping[chat_pb2.FinishReason.ValueType, str]] = {
 }
 
 
-class _Typed(msgspec.Struct):
-    """A JSON object with a `type`."""
-
-    type: str = ""
-
-
-_typed: Final[msgspec.json.Decoder[_Typed]] = msgspec.json.Decoder(_Typed)
 _members: Final[msgspec.json.Decoder[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -74,11 +67,3 @@ def extra_content(state: message_pb2.ProviderState) -> dict[str, Any]:
         except UnicodeDecodeError:
             pass  # not a signature as Google writes them: carried like any other state
     return {state.provider: {"state": base64.b64encode(state.state).decode()}}
-
-
-def native_type(part: message_pb2.NativePart) -> str:
-    """The provider's word for a part that only it understands; empty when it has none."""
-    try:
-        return _typed.decode(part.json).type or next(iter(_members.decode(part.json)), "")
-    except msgspec.DecodeError:
-        return ""

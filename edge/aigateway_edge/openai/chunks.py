@@ -15,6 +15,7 @@ import msgspec
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
+from aigateway_edge.native import native_type, word
 from aigateway_edge.openai import carriers
 from aigateway_edge.openai.usage import usage
 
@@ -214,8 +215,8 @@ class Chunks:
             return self._extra(event)
         match event.WhichOneof("event"):
             case "native" if event.native.dialect != message_pb2.DIALECT_OPENAI_CHAT:
-                kind = carriers.native_type(event.native)
-                return b": x-gateway-translation: choices[%d]=dropped(%b)\n\n" % (event.choice, _word(kind))
+                kind = native_type(event.native)
+                return b": x-gateway-translation: choices[%d]=dropped(%b)\n\n" % (event.choice, word(kind))
             case "native" | "native_event" as kind:
                 part = event.native if kind == "native" else event.native_event
                 if part.dialect == message_pb2.DIALECT_OPENAI_CHAT:
@@ -267,7 +268,3 @@ def _audio(audio: chat_pb2.AudioDelta) -> dict[str, Any]:
     if audio.expires_at:
         view["expires_at"] = audio.expires_at
     return view
-
-
-def _word(text: str) -> bytes:
-    return "".join(letter for letter in text[:64] if letter.isalnum() or letter in "_.-").encode("ascii", "ignore")

@@ -16,6 +16,7 @@ import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
 from aigateway_edge.media import data_url
+from aigateway_edge.native import dropped
 from aigateway_edge.openai import carriers
 from aigateway_edge.openai.usage import embedding_usage, usage
 
@@ -131,8 +132,8 @@ def _message(
                 more.setdefault("images", []).append(_image(part.image))
             case "native" if part.native.dialect == message_pb2.DIALECT_OPENAI_CHAT:
                 calls.append(orjson.Fragment(part.native.json))  # type: ignore[arg-type] # only tool calls have types there
-            case other:
-                notes.append(_dropped(f"{path}.parts[{index}]", part, other))
+            case _:
+                notes.append(dropped(f"{path}.parts[{index}]", part))
     view: dict[str, Any] = {
         "role": "assistant",
         "content": "".join(texts) if texts else None,
@@ -174,11 +175,6 @@ def _audio(audio: message_pb2.AudioPart) -> dict[str, Any]:
 def _image(image: message_pb2.ImagePart) -> dict[str, Any]:
     """A picture that the model made, in the `images` field that OpenRouter and its clients use."""
     return {"type": "image_url", "image_url": {"url": data_url(image.media)}}
-
-
-def _dropped(path: str, part: message_pb2.Part, kind: str | None) -> chat_pb2.TranslationNote:
-    detail = carriers.native_type(part.native) if kind == "native" else kind or ""
-    return chat_pb2.TranslationNote(field=path, action=chat_pb2.TRANSLATION_ACTION_DROPPED, detail=detail)
 
 
 def _packed(values: Iterable[float]) -> str:

@@ -23,19 +23,22 @@ _content: Final[msgspec.json.Decoder[str | list[Raw] | None]] = msgspec.json.Dec
 _object: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])
 
 
-def content(fields: Fields, key: str) -> tuple[message_pb2.ContentShape.ValueType, list[message_pb2.Part]]:
-    """A string or list of parts, and which of them it was.
+def content(
+    fields: Fields, key: str, *, lists: bool = False
+) -> tuple[message_pb2.ContentShape.ValueType, list[message_pb2.Part]]:
+    """A string or list of parts, and which of them it was; with `lists` even the empty lists of output parts stay.
 
     Raises:
         GatewayError: INVALID_REQUEST, when it is missing.
     """
     value = fields.take(key, _content, "a string or a list of parts")
+    path = fields.at(key)
     if value is None:
-        raise invalid(fields.at(key), f"`{fields.at(key)}` is required and must be a string or a list of parts")
+        raise invalid(path, f"`{path}` is required and must be a string or a list of parts")
     if isinstance(value, str):
         return message_pb2.CONTENT_SHAPE_STRING, [message_pb2.Part(text=message_pb2.TextPart(text=value))]
-    path = fields.at(key)
-    return message_pb2.CONTENT_SHAPE_LIST, [_part(raw, f"{path}[{index}]") for index, raw in enumerate(value)]
+    parts = [_part(raw, f"{path}[{index}]", lists=lists) for index, raw in enumerate(value)]
+    return message_pb2.CONTENT_SHAPE_LIST, parts
 
 
 def as_object(raw: Raw, path: str) -> Fields:
@@ -51,28 +54,28 @@ def native(raw: Raw) -> message_pb2.NativePart:
     return message_pb2.NativePart(dialect=DIALECT, json=bytes(raw))
 
 
-def _part(raw: Raw, path: str) -> message_pb2.Part:
+def _part(raw: Raw, path: str, *, lists: bool) -> message_pb2.Part:
     fields = as_object(raw, path)
     match fields.required_text("type"):
         case "input_text" | "output_text" | "text":
             text = message_pb2.TextPart(text=_needed(fields, "text"))
-            return message_pb2.Part(text=text, extra_json=_rest(fields))
+            return message_pb2.Part(text=text, extra_json=_rest(fields, lists=lists))
         case "refusal":
             refusal = message_pb2.RefusalPart(text=_needed(fields, "refusal"))
-            return message_pb2.Part(refusal=refusal, extra_json=_rest(fields))
+            return message_pb2.Part(refusal=refusal, extra_json=_rest(fields, lists=lists))
         case "input_image":
-            return message_pb2.Part(image=_image(fields), extra_json=_rest(fields))
+            return message_pb2.Part(image=_image(fields), extra_json=_rest(fields, lists=lists))
         case "input_file":
-            return message_pb2.Part(file=_file(fields), extra_json=_rest(fields))
+            return message_pb2.Part(file=_file(fields), extra_json=_rest(fields, lists=lists))
         case "input_audio":
-            return message_pb2.Part(audio=_audio(fields), extra_json=_rest(fields))
+            return message_pb2.Part(audio=_audio(fields), extra_json=_rest(fields, lists=lists))
         case _:
             return message_pb2.Part(native=native(raw))
 
 
-def _rest(fields: Fields) -> bytes:
+def _rest(fields: Fields, *, lists: bool) -> bytes:
     """What is left, without the empty lists that every output part has."""
-    for key in ("annotations", "logprobs"):
+    for key in () if lists else ("annotations", "logprobs"):
         if fields.peek(key) in _EMPTY:
             fields.raw(key)
     return fields.rest()

@@ -30,6 +30,8 @@ _ROLES: Final[Mapping[str, message_pb2.Role.ValueType]] = {
 _FROM_CALLER: Final = ("_output", "_response")
 """How the names of native items end that the caller answers with; the others are the model's."""
 
+_ITEM_FIELDS: Final = ("id", "status", "phase")
+
 _input: Final[msgspec.json.Decoder[str | list[Raw] | None]] = msgspec.json.Decoder(str | list[Raw] | None)
 
 
@@ -59,19 +61,11 @@ def messages(request: Fields) -> list[message_pb2.Message]:
 class _Turn:
     """The model's turn while its items are read."""
 
-    __slots__ = ("extra", "parts", "said", "shape")
+    __slots__ = ("parts", "shape")
 
     def __init__(self) -> None:
         self.parts: list[message_pb2.Part] = []
-        self.said = False
-        """It holds a message item."""
-        self.extra = b""
         self.shape: message_pb2.ContentShape.ValueType = message_pb2.CONTENT_SHAPE_UNSPECIFIED
-
-    @property
-    def called(self) -> bool:
-        """It holds a tool call."""
-        return any(part.HasField("tool_call") for part in self.parts)
 
 
 class _Conversation:
@@ -90,7 +84,7 @@ class _Conversation:
             case "message":
                 self._message(fields)
             case "reasoning":
-                self._reasoning(fields)
+                self._reasoning(fields, raw)
             case "function_call":
                 self._call(fields, "arguments", message_pb2.TOOL_CALL_TYPE_FUNCTION)
             case "custom_tool_call":
@@ -120,45 +114,47 @@ class _Conversation:
         turn, self._turn = self._turn, _Turn()
         if not turn.parts:
             return
-        message = message_pb2.Message(
-            role=message_pb2.ROLE_ASSISTANT, parts=turn.parts, content_shape=turn.shape, extra_json=turn.extra
+        self._messages.append(
+            message_pb2.Message(role=message_pb2.ROLE_ASSISTANT, parts=turn.parts, content_shape=turn.shape)
         )
-        self._messages.append(message)
 
     def _message(self, fields: Fields) -> None:
         role = _ROLES[_needed_word(fields, "role", _ROLES)]
-        shape, parts = content(fields, "content")
-        extra = _item_rest(fields)
-        if role != message_pb2.ROLE_ASSISTANT:
-            self._close()
-            if not parts:
-                raise invalid(fields.at("content"), f"`{fields.at('content')}` must not be empty")
-            message = message_pb2.Message(role=role, parts=parts, content_shape=shape, extra_json=extra)
-            self._messages.append(message)
+        if role == message_pb2.ROLE_ASSISTANT:
+            known = _known(fields)
+            shape, parts = content(fields, "content", lists=known)
+            _keep(fields, parts)
+            first = self._turn.shape == message_pb2.CONTENT_SHAPE_UNSPECIFIED
+            self._turn.shape = shape if first else message_pb2.CONTENT_SHAPE_LIST
+            self._turn.parts += parts
             return
-        if self._turn.said and not self._turn.called:  # what answers calls must follow them at once
-            self._close()
-        if not self._turn.said:
-            self._turn.said, self._turn.shape, self._turn.extra = True, shape, extra
-        self._turn.parts += parts
+        self._close()
+        shape, parts = content(fields, "content")
+        if not parts:
+            raise invalid(fields.at("content"), f"`{fields.at('content')}` must not be empty")
+        extra = _item_rest(fields)
+        self._messages.append(message_pb2.Message(role=role, parts=parts, content_shape=shape, extra_json=extra))
 
-    def _reasoning(self, fields: Fields) -> None:
-        path = fields.at("encrypted_content")
+    def _reasoning(self, fields: Fields, raw: Raw) -> None:
         encrypted = fields.text("encrypted_content")
-        carried = state.unpack(encrypted, path) if encrypted else state.Carried(None)
-        if carried.call or carried.before:
+        carried = state.unpack(encrypted, fields.at("encrypted_content")) if encrypted else None
+        if carried is not None and (carried.call or carried.before):
             self._attach(carried)
             return
-        summary = fields.peek("summary")
         texts = [part.text("text") or "" for part in fields.children("summary") or ()]
         contents = [part.text("text") or "" for part in fields.children("content") or ()]
-        extra = _item_rest(fields)
-        if len(texts) > 1 or (texts and contents):  # one text cannot hold them all
-            extra = b'{"summary":%b%b' % (summary, b"," + extra[1:] if extra else b"}")
-        reasoning = message_pb2.ReasoningPart(
-            text="".join(contents) or "\n\n".join(texts), summary=not contents, redacted=carried.redacted
+        item_id = fields.text("id") or ""
+        if carried is None and (encrypted or item_id) and not state.made_here(item_id):
+            withheld = bool(encrypted and not (texts or contents))
+            carried = state.Carried(message_pb2.ProviderState(provider="openai", state=bytes(raw)), withheld)
+        text = "\n\n".join(contents or texts)
+        redacted = carried is not None and carried.redacted
+        self._turn.parts.append(
+            message_pb2.Part(
+                reasoning=message_pb2.ReasoningPart(text=text, summary=not contents, redacted=redacted),
+                provider_state=None if carried is None else carried.state,
+            )
         )
-        self._turn.parts.append(message_pb2.Part(reasoning=reasoning, provider_state=carried.state, extra_json=extra))
 
     def _attach(self, carried: state.Carried) -> None:
         """Give state to what it belongs to."""
@@ -213,9 +209,26 @@ def _needed_word(fields: Fields, key: str, known: Mapping[str, object]) -> str:
 
 
 def _item_rest(fields: Fields) -> bytes:
-    """What is left of an item. Its id goes to its provider only; where there is none, neither does its status."""
+    """What is left of an item."""
+    _known(fields)
+    return fields.rest()
+
+
+def _known(fields: Fields) -> bool:
+    """Whether a provider knows the item by its id; otherwise its id and status, which say nothing, are taken out."""
     item_id = fields.peek("id").strip(b'"').decode("utf-8", "replace")
-    if item_id in ("", "null") or state.made_here(item_id):
+    known = item_id not in ("", "null") and not state.made_here(item_id)
+    if not known:
         fields.raw("id")
         fields.raw("status")
-    return fields.rest()
+    return known
+
+
+def _keep(fields: Fields, parts: list[message_pb2.Part]) -> None:
+    """Keep the other fields of a message item with each of its parts."""
+    own = [(key, fields.raw(key)) for key in _ITEM_FIELDS]
+    own.append(("item", fields.rest()))
+    members = b",".join(b'"%b":%b' % (key.encode(), value) for key, value in own if value)
+    for part in parts if members else ():
+        rest = part.extra_json[1:]
+        part.extra_json = b"{%b,%b" % (members, rest) if rest else b"{%b}" % members

@@ -18,7 +18,6 @@ from aigateway.v1 import message_pb2
 from aigateway_common.errors import invalid
 
 _PREFIX: Final = "aigw1_"
-_OPENAI: Final = "openai"
 _MADE_HERE: Final = re.compile(r"(?:msg|rs|fc|ctc)_gw_")
 
 
@@ -52,23 +51,20 @@ class Carried:
 def pack(
     state: message_pb2.ProviderState | None, *, redacted: bool = False, call: str = "", before: bool = False
 ) -> str:
-    """`encrypted_content`; OpenAI's own reasoning as OpenAI wrote it."""
-    plain = not (redacted or call or before)
-    if state is not None and state.provider == _OPENAI and plain and state.state.isascii():
-        return state.state.decode()
+    """`encrypted_content`."""
     text = base64.b64encode(state.state).decode() if state is not None else ""
     packed = _Packed(state.provider if state is not None else "", text, redacted, call, before)
     return _PREFIX + base64.urlsafe_b64encode(msgspec.json.encode(packed)).decode()
 
 
-def unpack(text: str, path: str) -> Carried:
-    """The state in `encrypted_content`.
+def unpack(text: str, path: str) -> Carried | None:
+    """The state in `encrypted_content`; None when it is not packed here, but a provider's own.
 
     Raises:
         GatewayError: INVALID_REQUEST, when it begins as ours and is broken.
     """
     if not text.startswith(_PREFIX):
-        return Carried(message_pb2.ProviderState(provider=_OPENAI, state=text.encode()))
+        return None
     try:
         packed = _packed.decode(base64.b64decode(text[len(_PREFIX) :].encode(), b"-_", validate=True))
         state = base64.b64decode(packed.state.encode(), validate=True)
