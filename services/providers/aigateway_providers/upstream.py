@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 """The largest whole answer taken, the same as the largest gRPC message."""
+_SLICE: Final = 256 * 1024
+"""Bytes of a body that are written at once; a larger one goes in slices, and other calls go on between them."""
 
 _JSON_HEADERS: Final = (
     ("content-type", "application/json"),
@@ -132,11 +134,12 @@ class Upstream:
         Raises:
             GatewayError: UPSTREAM_UNREACHABLE or UPSTREAM_TIMEOUT.
         """
+        fields = [*self._headers, *headers.items()] if headers else self._headers
         request = httpx.Request(
             method,
             self._url(path),
-            headers=[*self._headers, *headers.items()] if headers else self._headers,
-            content=body,
+            headers=[*fields, ("content-length", str(len(body)))] if body and len(body) > _SLICE else fields,
+            content=_slices(body) if body and len(body) > _SLICE else body,
             extensions={"timeout": self._timeout},
         )
         started = time.perf_counter_ns()
@@ -184,6 +187,11 @@ class Upstream:
             limit=self._limit, keepalive_timeout=60, ssl=_ssl_context() if secure else False
         )
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+async def _slices(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), _SLICE):
+        yield body[start : start + _SLICE]
 
 
 def _proxy(url: str) -> httpx.Proxy | None:

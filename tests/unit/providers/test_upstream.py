@@ -31,6 +31,17 @@ async def test_a_whole_answer_comes_with_status_and_headers() -> None:
     assert sent.headers["authorization"] == "Bearer k"
 
 
+@pytest.mark.parametrize("size", [256 * 1024, 256 * 1024 + 1, 3_000_001])
+async def test_a_large_body_goes_whole_and_with_its_length(size: int) -> None:
+    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    with StandIn(Answer.of({"a": 1})) as acme:
+        upstream = client(acme.url)
+        status, _, _ = await upstream.fetch("POST", "/", context=CallContext(), body=body)
+        await upstream.aclose()
+    [sent] = acme.requests
+    assert (status, sent.headers["content-length"], sent.body == body) == (200, str(size), True)
+
+
 async def test_a_compressed_answer_is_undone() -> None:
     zipped = gzip.compress(b"hello")
     with StandIn(Answer(200, {"content-encoding": "gzip"}, [zipped[:7], zipped[7:]])) as acme:
