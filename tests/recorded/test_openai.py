@@ -23,7 +23,7 @@ EXCHANGES = (*load("openai"), *load("groq"))
 CHATS = [one for one in EXCHANGES if one.operation == "chat"]
 STREAMS = [one for one in CHATS if one.streamed]
 EMBEDDINGS = [one for one in EXCHANGES if one.operation == "embeddings"]
-OTHERS = [one for one in EXCHANGES if one.operation not in {"chat", "embeddings"}]
+OTHERS = [one for one in EXCHANGES if one.operation not in {"chat", "embeddings", "responses"}]
 
 
 def adapter(exchange: Exchange, stand_in: Upstream) -> Adapter:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from support.exchanges import Exchange
 
 SKIPPED = {
-    "responses": "the Responses surface is not built yet",
     "completions": "the legacy Completions surface is not built yet",
 }
 """Operations that no surface of the gateway offers yet, and why they are skipped."""

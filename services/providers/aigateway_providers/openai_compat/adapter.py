@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from aigateway.v1 import model_pb2
+from aigateway.v1 import message_pb2, model_pb2
 from aigateway_common.errors import GatewayError
 from aigateway_common.sse import SSEReader
 
@@ -16,6 +16,10 @@ from aigateway_providers.openai_compat import embeddings, errors, models, reques
 from aigateway_providers.openai_compat.messages import DIALECT
 from aigateway_providers.openai_compat.profiles import PROFILES
 from aigateway_providers.openai_compat.stream import StreamTranslator
+from aigateway_providers.openai_responses import request as responses_request
+from aigateway_providers.openai_responses import response as responses_response
+from aigateway_providers.openai_responses.models import responses_only
+from aigateway_providers.openai_responses.stream import StreamTranslator as ResponsesTranslator
 from aigateway_providers.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from aigateway_providers.settings import ProviderSettings
     from aigateway_providers.upstream import UpstreamResponse
 
+_RESPONSES: Final = message_pb2.DIALECT_OPENAI_RESPONSES
 _END_SECONDS: Final = 0.5
 """How long a host may take to end a stream that it called complete; past it the connection is not used again."""
 
@@ -47,6 +52,7 @@ class OpenAICompatAdapter:
         headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
         self._upstream = Upstream(settings, headers)
         self._chat_path = f"{profile.prefix}/chat/completions"
+        self._responses_path = f"{profile.prefix}/responses"
 
     @property
     def capabilities(self) -> model_pb2.Capabilities:
@@ -67,6 +73,8 @@ class OpenAICompatAdapter:
 
     async def chat(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.ChatCompletion:
         """The whole answer."""
+        if self._by_responses(call):
+            return await self._respond(call, context)
         body, notes = request.to_body(call, self._profile, provider=self._name, stream=False)
         answer = await self._fetch("POST", self._chat_path, context, body)
         with self._understood():
@@ -76,10 +84,18 @@ class OpenAICompatAdapter:
         self, call: chat_pb2.ChatCall, context: CallContext
     ) -> AsyncGenerator[list[chat_pb2.ChatEvent], None]:
         """The answer in events, one list for each read that brought some."""
-        body, notes = request.to_body(call, self._profile, provider=self._name, stream=True)
-        async with await self._upstream.send("POST", self._chat_path, context=context, body=body) as answer:
+        translator: StreamTranslator | ResponsesTranslator
+        if self._by_responses(call):
+            path = self._responses_path
+            body, notes = responses_request.to_body(call, provider=self._name, stream=True)
+            translator = ResponsesTranslator(self._name, notes, own=call.dialect == _RESPONSES)
+        else:
+            path = self._chat_path
+            body, notes = request.to_body(call, self._profile, provider=self._name, stream=True)
+            translator = StreamTranslator(self._name, notes)
+        async with await self._upstream.send("POST", path, context=context, body=body) as answer:
             await self._expect_events(answer)
-            reader, translator = SSEReader(), StreamTranslator(self._name, notes)
+            reader = SSEReader()
             chunks = answer.chunks()
             async for chunk in chunks:
                 events, failure = self._translate(reader.feed(chunk), translator)
@@ -116,10 +132,28 @@ class OpenAICompatAdapter:
         """Close the upstream connections."""
         await self._upstream.aclose()
 
-    async def _fetch(self, method: str, path: str, context: CallContext, body: bytes | None = None) -> dict[str, Any]:
+    def _by_responses(self, call: chat_pb2.ChatCall) -> bool:
+        """Whether the call goes to the Responses API: the caller speaks it, or the model is found nowhere else."""
+        return self._profile.responses and (call.dialect == _RESPONSES or responses_only(call.model))
+
+    async def _respond(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.ChatCompletion:
+        body, notes = responses_request.to_body(call, provider=self._name, stream=False)
+        status, content = await self._content("POST", self._responses_path, context, body)
+        if not content.lstrip().startswith(b"{"):
+            raise upstream_errors.not_json(self._name, status)
+        with self._understood():
+            return responses_response.to_completion(content, notes, provider=self._name)
+
+    async def _content(
+        self, method: str, path: str, context: CallContext, body: bytes | None = None
+    ) -> tuple[int, bytes]:
         status, headers, content = await self._upstream.fetch(method, path, context=context, body=body)
         if status >= 300:
             raise errors.from_answer(self._name, status, headers, content)
+        return status, content
+
+    async def _fetch(self, method: str, path: str, context: CallContext, body: bytes | None = None) -> dict[str, Any]:
+        status, content = await self._content(method, path, context, body)
         try:
             answer = orjson.loads(content)
         except orjson.JSONDecodeError as error:
@@ -149,7 +183,7 @@ class OpenAICompatAdapter:
         )
 
     def _translate(
-        self, records: list[SSEvent], translator: StreamTranslator
+        self, records: list[SSEvent], translator: StreamTranslator | ResponsesTranslator
     ) -> tuple[list[chat_pb2.ChatEvent], GatewayError | None]:
         """The events of some records, and the error that came after them."""
         events: list[chat_pb2.ChatEvent] = []

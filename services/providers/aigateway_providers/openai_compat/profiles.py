@@ -27,6 +27,8 @@ class HostProfile:
     """It knows the role `developer`; elsewhere that is `system`."""
     allowed_tools: bool = True
     """It takes the tool choice `allowed_tools`; elsewhere the list of tools is cut down to those."""
+    responses: bool = False
+    """It offers the Responses API as the gateway uses it: without state, reasoning encrypted."""
     embeddings: bool = True
     """It embeds."""
     files: bool = True
@@ -44,6 +46,7 @@ class HostProfile:
 
 
 _OPENAI: Final = HostProfile(
+    responses=True,
     # https://platform.openai.com/docs/api-reference/chat/create: `max_tokens` is not compatible with o-series models.
     completion_tokens_only=("o1", "o3", "o4", "gpt-5"),
 )
