@@ -1,4 +1,4 @@
-"""The command line: `aigateway up`, `serve`, `chat`, `models`, `usage`, `check-config`.
+"""The command line: `aigateway up`, `serve`, `chat`, `models`, `usage`, `check-config`, `conformance`.
 
 Only parses and prints; what a command does is in the module named after it, loaded when it runs.
 """
@@ -150,6 +150,25 @@ def check_config(*, config: ConfigOption = None, as_json: JsonOption = False) ->
     from aigateway_launcher.plan import Overrides  # noqa: PLC0415
 
     check.run(Overrides(config=config), as_json=as_json)
+
+
+@app.command()
+def conformance(
+    *,
+    target: Annotated[str, typer.Option("--target", help="HOST:PORT of the adapter's ProviderService.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="The model to call [the first that is listed for text].")
+    ] = "",
+    embed_model: Annotated[
+        str, typer.Option("--embed-model", help="The model that embeds [the first that is listed for it].")
+    ] = "",
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds a call may take.")] = 60.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Check whether an adapter keeps the contract."""
+    from aigateway_launcher import conformance as command  # noqa: PLC0415 - loaded by the command that needs it
+
+    command.run(target, model=model, embed_model=embed_model, seconds=timeout, as_json=as_json)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import msgspec
 from aigateway.v1 import chat_pb2, embedding_pb2, message_pb2, model_pb2, tokens_pb2
 from aigateway_common.errors import invalid
 
-from aigateway_providers import upstream_errors
+from aigateway_providers import splice, upstream_errors
 from aigateway_providers.report import Report
 from aigateway_providers.sandbox.answers import Answer, answer, first_words, usage, words
 from aigateway_providers.sandbox.models import MODELS, SLOW, broken_midway, find
@@ -196,6 +196,9 @@ async def _pause(seconds: float) -> None:
 
 def _notes(call: chat_pb2.ChatCall) -> list[chat_pb2.TranslationNote]:
     report = Report(call.translation_policy)
+    if call.dialect != _DIALECT:
+        for key in splice.members(call.extra_json, "extra_json"):
+            report.dropped(key)
     asked = call.response_format.type
     if call.model != "json" and asked > chat_pb2.RESPONSE_FORMAT_TYPE_TEXT:
         report.dropped("response_format", "this model answers text; `json` follows it")
