@@ -30,7 +30,7 @@ def usage(tokens: tokens_pb2.TokenUsage, dialect: message_pb2.Dialect.ValueType)
     """The `usage` object; the provider's own, unchanged, where it already speaks OpenAI."""
     if tokens.native_json and dialect == message_pb2.DIALECT_OPENAI_CHAT:
         return orjson.Fragment(tokens.native_json)
-    prompt = _prompt(tokens)
+    prompt = prompt_tokens(tokens)
     completion = tokens.output_text + tokens.output_reasoning
     view: dict[str, Any] = {
         "prompt_tokens": prompt,
@@ -55,11 +55,12 @@ def embedding_usage(
     """The `usage` object of embeddings, which have no completion."""
     if tokens.native_json and dialect == message_pb2.DIALECT_OPENAI_CHAT:
         return orjson.Fragment(tokens.native_json)
-    prompt = _prompt(tokens)
+    prompt = prompt_tokens(tokens)
     return {"prompt_tokens": prompt, "total_tokens": prompt}
 
 
-def _prompt(tokens: tokens_pb2.TokenUsage) -> int:
+def prompt_tokens(tokens: tokens_pb2.TokenUsage) -> int:
+    """All tokens of the prompt, cached or not."""
     return (
         tokens.input_uncached
         + tokens.input_cache_read
