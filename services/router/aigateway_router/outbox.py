@@ -1,8 +1,8 @@
 """The durable outbox: usage events are kept on disk before their answer ends, and delivered to the ledger after.
 
-`append` is on the path of every call and costs one write; delivery runs beside it in one task that drains what is
-queued, without timers, so a busy router sends large batches and an idle one sends each event at once. It reads back
-from the files, so memory stays the same however long the usage service is away.
+`append` is on the path of every call and costs one write; delivery runs beside it in one task, which lets events
+gather for `outbox_linger` seconds or until a batch is full: a delivery costs as much for one event as for dozens. It
+reads back from the files, so memory stays the same however long the usage service is away.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -50,6 +51,8 @@ class Outbox:
         self._store: Store | None = None
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """No more lingering: a batch is full, or the end is near."""
         self._stopping = asyncio.Event()
         self._events = 0
         self._oldest_us = 0
@@ -80,6 +83,7 @@ class Outbox:
         if task is not None:
             self._stopping.set()
             self._wake.set()
+            self._hurry.set()
             await asyncio.wait({task}, timeout=grace)
             task.cancel()
             await asyncio.wait({task})
@@ -119,6 +123,8 @@ class Outbox:
             ) from error
         self._events += 1
         self._wake.set()
+        if self._events >= self._settings.outbox_batch:
+            self._hurry.set()
 
     def _opened(self) -> Store:
         if self._store is None:
@@ -153,6 +159,16 @@ class Outbox:
                     return
                 self._wake.clear()
                 await self._wake.wait()
+            await self._gather()
+
+    async def _gather(self) -> None:
+        """Let events come together; one timer per batch."""
+        if self._stopping.is_set() or self._events >= self._settings.outbox_batch:
+            return
+        self._hurry.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.outbox_linger):
+                await self._hurry.wait()
 
     async def _deliver_next(self, store: Store) -> bool:
         """Deliver one batch; False when nothing was left."""

@@ -36,6 +36,8 @@ class RouterSettings:
     """Bytes of one outbox file; a file is deleted once all of it is delivered."""
     outbox_batch: int = 1000
     """Usage events delivered at once at most; the usage service takes 10,000."""
+    outbox_linger: float = 0.1
+    """Seconds that a usage event may wait for others to be delivered with; no answer waits for that."""
     outbox_fsync: bool = False
     """Force each event to the disk itself before the answer ends: survives a power cut, and costs a disk write a call.
 
