@@ -144,3 +144,28 @@ def test_a_terminal_gets_readable_lines(capsys: pytest.CaptureFixture[str]) -> N
 def test_an_unknown_level_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="`loud` is no log level"):
         logs.configure("loud", json=True)
+
+
+def test_the_line_of_a_call_is_that_of_any_other_event(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logs.get("edge")
+    logs.configure("info", json=True)
+    fields = {"status": 200, "model": f"openai/{OPENAI}", "seconds": 0.25, "sent_model": "x" * 200 + f" {GROQ}"}
+    log.info("call", request_id=f"r-{GROQ}", **fields)
+    logs.call(log, "edge", f"r-{GROQ}", fields)
+
+    usual, fast = lines(capsys)
+    assert usual.pop("time")[:17] <= fast.pop("time")[:17]
+    assert fast == usual
+    assert fast["model"] == "openai/***"
+
+
+@pytest.mark.parametrize(("level", "json", "shown"), [("warning", True, 0), ("info", False, 1)])
+def test_the_line_of_a_call_follows_level_and_shape(
+    capsys: pytest.CaptureFixture[str], level: str, json: bool, shown: int
+) -> None:
+    logs.configure(level, json=json)
+    logs.call(logs.get("edge"), "edge", "r1", {"status": 200})
+
+    text = capsys.readouterr().err
+    assert text.count("r1") == shown
+    assert not text.startswith("{")
