@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from aigateway_common import attributes, metrics
+from aigateway_common import attributes, logs, metrics
 from aigateway_common.errors import GatewayError, from_rpc_error
 from aigateway_common.telemetry import SpanKind
 from grpc import aio
@@ -218,15 +218,18 @@ class Exchange:
             self.span.set(attributes.REQUEST_ID, self.request_id)
             self.span.set(attributes.REQUESTED_MODEL, self.model or None)
             self.span.end(self._error)
-        self.edge.log.info(
-            "call",
-            request_id=self.request_id,
-            trace_id=self.span.trace_id,
-            operation=self.operation,
-            status=self._status,
-            outcome=self._outcome,
-            provider=self._provider,
-            model=self.model,
-            sent_model=self._sent_model,
-            seconds=round(seconds, 6),
+        logs.call(
+            self.edge.log,
+            _SERVICE,
+            self.request_id,
+            {
+                "trace_id": self.span.trace_id,
+                "operation": self.operation,
+                "status": self._status,
+                "outcome": self._outcome,
+                "provider": self._provider,
+                "model": self.model,
+                "sent_model": self._sent_model,
+                "seconds": round(seconds, 6),
+            },
         )
