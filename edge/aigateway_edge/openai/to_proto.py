@@ -83,7 +83,7 @@ def chat_call(body: bytes) -> ParsedChat:
         user=request.text("user") or "",
         dialect=message_pb2.DIALECT_OPENAI_CHAT,
         provider_options=provider_options(request),
-        include_usage=_include_usage(request, stream=stream),
+        include_usage=include_usage(request, stream=stream),
         cache_control=cache_control(request),
         extra_json=request.rest(),  # last: what nobody above took
     )
@@ -114,7 +114,8 @@ def embed_call(body: bytes) -> ParsedEmbed:
     return ParsedEmbed(call, base64)
 
 
-def _include_usage(request: Fields, *, stream: bool) -> bool:
+def include_usage(request: Fields, *, stream: bool) -> bool:
+    """Whether the caller wants usage inside the stream; the other stream options stay."""
     fields = request.child("stream_options")
     if fields is None:
         return False
