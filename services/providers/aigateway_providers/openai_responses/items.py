@@ -142,10 +142,11 @@ class ItemWriter:
         if piece is None:
             return
         own: Json = {}
-        if isinstance(piece, dict) and part.extra_json:
-            self.carry(piece, part.extra_json, field)
+        if part.extra_json:
+            extra = piece if isinstance(piece, dict) else {}
+            self.carry(extra, part.extra_json, field)
             if self._own and self._message.role == message_pb2.ROLE_ASSISTANT:
-                own = _take_item_fields(piece, field)
+                own = _take_item_fields(extra, field)
         if self._open is not None and own.get("id") != self._open.fields.get("id"):
             self._close(field)
         item = self._piece_item()

@@ -184,7 +184,7 @@ def to_parts(raw: bytes, provider: str) -> list[message_pb2.Part]:
         return [_reasoning(item, raw, provider)]
     if item.type == "message" and item.content:
         pieces = [bytes(piece) for piece in item.content]
-        if all(_TEXT.decode(piece).type in PIECES for piece in pieces):
+        if any(_TEXT.decode(piece).type in PIECES for piece in pieces):
             extra = message_extra(raw)
             return [piece_part(piece, extra) for piece in pieces]
     return [message_pb2.Part(native=message_pb2.NativePart(dialect=DIALECT, json=raw))]
@@ -199,8 +199,11 @@ def message_extra(raw: bytes) -> Raw:
 
 
 def piece_part(raw: bytes, item: Raw) -> message_pb2.Part:
-    """The part of one piece of a message."""
+    """The part of one piece of a message; native when it is neither text nor a refusal."""
     piece = _TEXT.decode(raw)
+    if piece.type not in PIECES:
+        native = message_pb2.NativePart(dialect=DIALECT, json=raw)
+        return message_pb2.Part(native=native, extra_json=rest(item, ()))
     fields = splice.members(raw, "piece")
     extra = rest(item | fields, ("type", PIECES[piece.type]))
     if piece.type == "refusal":
