@@ -19,19 +19,25 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from aigateway_edge import chat, errors, health, openapi
+from aigateway_edge.anthropic.failures import ANTHROPIC
+from aigateway_edge.anthropic.routes import CountTokens, Messages
 from aigateway_edge.chat_route import ChatRoute
+from aigateway_edge.completions import surface as completions
 from aigateway_edge.embeddings import Embeddings
 from aigateway_edge.exchange import Edge
 from aigateway_edge.fast_path import FastPath
 from aigateway_edge.inbound import Inbound
 from aigateway_edge.models import Models
+from aigateway_edge.responses import surface as responses
 
 if TYPE_CHECKING:
     from grpc import aio
     from starlette.requests import Request
+    from starlette.types import ASGIApp
 
     from aigateway_edge.settings import EdgeSettings
 
+_MESSAGES: Final = "/v1/messages"
 _EXPOSED: Final = ("x-request-id", "x-provider", "x-model", "server-timing", "x-gateway-translation", "retry-after")
 
 
@@ -52,19 +58,28 @@ def create_app(
         redirect_slashes=False,
         exception_handlers={HTTPException: _http_error},
     )
-    completions, embed, models = ChatRoute(edge, chat.asked), Embeddings(edge), Models(edge)
+    chats, embed, models = ChatRoute(edge, chat.asked), Embeddings(edge), Models(edge)
+    answers, texts = ChatRoute(edge, responses.asked), ChatRoute(edge, completions.asked)
+    messages = Messages(edge)
     app.router.routes[:0] = [
-        Route("/v1/chat/completions", completions, methods=["POST"], name="chat"),
-        Route("/chat/completions", completions, methods=["POST"], name="chat_short"),
+        Route("/v1/chat/completions", chats, methods=["POST"], name="chat"),
+        Route("/chat/completions", chats, methods=["POST"], name="chat_short"),
+        Route("/v1/responses", answers, methods=["POST"], name="responses"),
+        Route("/responses", answers, methods=["POST"], name="responses_short"),
+        Route("/v1/completions", texts, methods=["POST"], name="completions"),
+        Route("/completions", texts, methods=["POST"], name="completions_short"),
         Route("/v1/embeddings", embed, methods=["POST"], name="embeddings"),
         Route("/embeddings", embed, methods=["POST"], name="embeddings_short"),
+        Route(_MESSAGES, messages, methods=["POST"], name="messages"),
+        Route(f"{_MESSAGES}/count_tokens", CountTokens(edge), methods=["POST"], name="count_tokens"),
         Route("/v1/models", models, methods=["GET"], name="models"),
         Route("/models", models, methods=["GET"], name="models_short"),
         Route("/v1/models/{id:path}", models, methods=["GET"], name="model"),
         Route("/models/{id:path}", models, methods=["GET"], name="model_short"),
     ]
     app.include_router(health.router(edge))
-    app.add_middleware(FastPath, routes={"/v1/chat/completions": completions, "/v1/embeddings": embed})
+    fast: dict[str, ASGIApp] = {"/v1/chat/completions": chats, "/v1/embeddings": embed, _MESSAGES: messages}
+    app.add_middleware(FastPath, routes=fast)
     app.openapi = openapi.cached(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the page
     if settings.cors_origins:
         app.add_middleware(
@@ -78,7 +93,7 @@ def create_app(
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """Unknown paths and methods, in OpenAI's shape."""
+    """Unknown paths and methods, in the shape of the dialect whose path it is."""
     assert isinstance(error, HTTPException)  # noqa: S101 # registered for it alone
     where = f"`{request.method} {request.url.path[:128]}`"
     match error.status_code:
@@ -88,8 +103,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
             failure = GatewayError("METHOD_NOT_ALLOWED", f"{where} is not allowed; `/docs` lists what is")
         case status:
             failure = GatewayError("INVALID_REQUEST" if status < 500 else "INTERNAL", str(error.detail))
-    response = Response(errors.body(failure), error.status_code, media_type="application/json")
+    shape = ANTHROPIC if request.url.path.startswith(_MESSAGES) else errors.OPENAI
+    request_id = Inbound(request.scope).request_id
+    response = Response(shape.body(failure, request_id), error.status_code, media_type="application/json")
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
-    response.headers["x-request-id"] = Inbound(request.scope).request_id
+    response.headers["x-request-id"] = request_id
     return response

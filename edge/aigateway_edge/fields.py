@@ -156,6 +156,10 @@ class Fields:
         path = self.at(key)
         return [Fields(item, f"{path}[{index}]") for index, item in enumerate(items)]
 
+    def keep(self, key: str, json: bytes) -> None:
+        """Put a value among the fields that nobody took."""
+        self._values[key] = Raw(json)
+
     def put_back(self, key: str, child: Fields) -> None:
         """Keep what is left of a child among the fields that nobody took."""
         if rest := child.rest():

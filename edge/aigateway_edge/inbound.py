@@ -46,6 +46,10 @@ class Inbound:
         self.request_id: str = given.decode() if given and sane_request_id(given) else "req_" + os.urandom(16).hex()
         """The caller's id where it is sane, else one of ours."""
 
+    def header(self, name: bytes) -> bytes:
+        """A header of the caller's dialect, by its lower-case name; empty when absent."""
+        return self._headers.get(name, b"")
+
     def trace_context(self) -> list[tuple[str, str]]:
         """The caller's trace, for the next hop or the span of this one."""
         found = ((name, self._headers.get(name.encode())) for name in ("traceparent", "tracestate"))

@@ -64,12 +64,15 @@ class AnthropicAdapter:
             files=True,
             structured_output=True,
             reasoning=True,
+            count_tokens=True,
         )
 
     async def chat(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.ChatCompletion:
         """The whole answer."""
         sent = request.build(call, self._settings, stream=False)
-        status, headers, body = await self._upstream.fetch("POST", _MESSAGES, context=context, body=sent.body)
+        status, headers, body = await self._upstream.fetch(
+            "POST", _MESSAGES, context=context, body=sent.body, headers=sent.headers
+        )
         if status != 200:
             raise errors.from_answer(self._name, status, headers, body)
         try:
@@ -82,13 +85,27 @@ class AnthropicAdapter:
     ) -> AsyncGenerator[list[chat_pb2.ChatEvent], None]:
         """The answer in events; each item is what one upstream read brought."""
         sent = request.build(call, self._settings, stream=True)
-        async with await self._upstream.send("POST", _MESSAGES, context=context, body=sent.body) as answer:
+        opened = await self._upstream.send("POST", _MESSAGES, context=context, body=sent.body, headers=sent.headers)
+        async with opened as answer:
             if answer.status != 200:
                 raise errors.from_answer(self._name, answer.status, answer.headers, await answer.read())
             if "event-stream" not in answer.headers.get("content-type", ""):
                 raise self._misread(await answer.read(), answer.status)
             async for events in self._events(answer, sent):
                 yield events
+
+    async def count_tokens(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.TokenCount:
+        """The tokens of the prompt."""
+        sent = request.count(call, self._settings)
+        status, headers, body = await self._upstream.fetch(
+            "POST", f"{_MESSAGES}/count_tokens", context=context, body=sent.body, headers=sent.headers
+        )
+        if status != 200:
+            raise errors.from_answer(self._name, status, headers, body)
+        try:
+            return response.token_count(body, sent)
+        except UNREADABLE as error:
+            raise self._misread(body, status) from error
 
     async def embed(self, call: embedding_pb2.EmbedCall, context: CallContext) -> embedding_pb2.Embeddings:  # noqa: ARG002 - the seam
         """Refused: Anthropic has no embeddings."""
@@ -155,7 +172,7 @@ class AnthropicAdapter:
                 stream.feed(record.data, events)
         except GatewayError as failure:
             return events, failure
-        except (*UNREADABLE, KeyError):
+        except UNREADABLE:
             return events, self._misread(record.data, 200)
         return events, None
 

@@ -75,7 +75,7 @@ class Blocks:
             case "file":
                 block = _file(part.file, path)
             case "reasoning":
-                return _thinking(part)
+                block = _thinking(part)
             case "tool_call":
                 block = self._tool_use(part.tool_call, call_path or path)
             case "tool_result":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aigateway.v1 import message_pb2
 from aigateway_common.errors import invalid
 
-from aigateway_providers.anthropic.blocks import Blocks
+from aigateway_providers.anthropic.blocks import DIALECT, Blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,6 +41,7 @@ class Conversation:
 
     def __init__(self, dialect: message_pb2.Dialect.ValueType, report: Report) -> None:
         self.system: list[Any] = []
+        self._own = dialect == DIALECT
         self._turns: list[_Turn] = []
         self._blocks = Blocks(dialect, report)
         self._report = report
@@ -50,7 +51,7 @@ class Conversation:
         last = ""
         for index, message in enumerate(messages):
             last = f"messages[{index}]"
-            if message.role in _SYSTEM:
+            if message.role in _SYSTEM and not (self._own and self._turns):
                 self._system(message, last)
             else:
                 self._message(message, last)
@@ -75,6 +76,8 @@ class Conversation:
                 role = "user"
             case message_pb2.ROLE_ASSISTANT:
                 role = "assistant"
+            case message_pb2.ROLE_SYSTEM if self._own:
+                role = "system"  # late instructions have their place in this dialect
             case _:
                 raise invalid(f"{path}.role", f"`{path}.role` is missing or unknown")
         blocks = self._content(message, path)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import msgspec
 import orjson
 from aigateway.v1 import message_pb2
 from aigateway_common.errors import GatewayError, invalid
 
 from aigateway_providers.anthropic import splice, thinking, tools
-from aigateway_providers.anthropic.blocks import PROVIDER, Blocks, cache_control
+from aigateway_providers.anthropic.blocks import DIALECT, PROVIDER, Blocks, cache_control
 from aigateway_providers.anthropic.capabilities import claude
 from aigateway_providers.anthropic.messages import Conversation
 from aigateway_providers.anthropic.structured import structure
@@ -30,6 +31,25 @@ if TYPE_CHECKING:
 
 _V = TypeVar("_V")
 
+_BETA: Final = "anthropic_beta"
+"""The field of a body that stands for the header `anthropic-beta`, as other hosts of Claude have it."""
+_ANSWERING: Final = frozenset(
+    {
+        "max_tokens",
+        "stream",
+        "stop_sequences",
+        "temperature",
+        "top_p",
+        "top_k",
+        "metadata",
+        "service_tier",
+        "inference_geo",
+        "container",
+    }
+)
+"""Fields that matter to an answer only, which counting refuses."""
+_betas: Final[msgspec.json.Decoder[str | list[str] | None]] = msgspec.json.Decoder(str | list[str] | None)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -41,6 +61,10 @@ class Request:
     """The tool whose input is the answer itself; empty when there is none."""
     translation: list[chat_pb2.TranslationNote]
     """What could not be carried as asked."""
+    headers: dict[str, str] | None = None
+    """Headers of this request alone."""
+    own: bool = False
+    """The caller speaks Anthropic's dialect, and so can be shown its raw events."""
 
 
 def build(call: chat_pb2.ChatCall, settings: ProviderSettings, *, stream: bool) -> Request:
@@ -50,6 +74,29 @@ def build(call: chat_pb2.ChatCall, settings: ProviderSettings, *, stream: bool) 
         GatewayError: the call has no meaning for Claude, or the policy is strict and something was not carried.
     """
     report = Report(call.translation_policy)
+    body, answer_tool = _body(call, settings, report)
+    headers = _headers(body)
+    body |= {"model": call.model, "stream": stream}  # the router's and the rpc's choice, whatever the extras say
+    return Request(orjson.dumps(body), answer_tool, report.settle(), headers, call.dialect == DIALECT)
+
+
+def count(call: chat_pb2.ChatCall, settings: ProviderSettings) -> Request:
+    """Translate `call` to the body of `POST /v1/messages/count_tokens`, which takes what makes up the prompt.
+
+    https://platform.claude.com/docs/en/api/messages-count-tokens
+
+    Raises:
+        GatewayError: as `build` does.
+    """
+    report = Report(call.translation_policy)
+    body, _ = _body(call, settings, report)
+    headers = _headers(body)
+    counted = {key: value for key, value in body.items() if key not in _ANSWERING} | {"model": call.model}
+    return Request(orjson.dumps(counted), "", report.settle(), headers)
+
+
+def _body(call: chat_pb2.ChatCall, settings: ProviderSettings, report: Report) -> tuple[dict[str, Any], str]:
+    """All of the body but `stream`, and the tool that stands for the answer, if any."""
     facts = claude(call.model)
     if call.options.n > 1:
         raise GatewayError("UNSUPPORTED", "anthropic gives one answer per call; set `n` to 1", details={"param": "n"})
@@ -59,24 +106,41 @@ def build(call: chat_pb2.ChatCall, settings: ProviderSettings, *, stream: bool) 
     if form.instruction:
         conversation.system.append({"type": "text", "text": form.instruction})
 
-    body: dict[str, Any] = {"model": call.model, "max_tokens": _limit(call, settings), "stream": stream}
+    body: dict[str, Any] = {"model": call.model, "max_tokens": _limit(call, settings)}
     if conversation.system:
         body["system"] = conversation.system
     body["messages"] = conversation.turns()
     answer_tool = _tools(body, call, form.tool, report)
     if form.format:
         body["output_config"] = {"format": form.format}
-    thinking.apply(body, call, facts, report, limit_is_ours=not call.options.HasField("max_output_tokens"))
+    if call.dialect == DIALECT:
+        thinking.as_asked(body, call)
+    else:
+        thinking.apply(body, call, facts, report, limit_is_ours=not call.options.HasField("max_output_tokens"))
     _options(body, call, report)
     _extras(body, call, settings, report)
-    body |= {"model": call.model, "stream": stream}  # the router's and the rpc's choice, whatever the extras say
-    return Request(orjson.dumps(body), answer_tool, report.settle())
+    return body, answer_tool
+
+
+def _headers(body: dict[str, Any]) -> dict[str, str] | None:
+    """Take the beta features out of `body`, where the API does not look for them, and into their header."""
+    field = body.pop(_BETA, None)
+    if field is None:
+        return None
+    try:
+        found = _betas.decode(orjson.dumps(field))
+    except msgspec.ValidationError as error:
+        raise invalid(_BETA, f"`{_BETA}` must be a list of names") from error
+    names = ",".join([found] if isinstance(found, str) else found or ())
+    if not (names.isascii() and names.isprintable()):
+        raise invalid(_BETA, f"`{_BETA}` must be a list of names")
+    return {"anthropic-beta": names} if names else None
 
 
 def _limit(call: chat_pb2.ChatCall, settings: ProviderSettings) -> int:
     """`max_tokens`, which Anthropic demands: the caller's, the configured one, or that of the model."""
     if call.options.HasField("max_output_tokens"):
-        if call.options.max_output_tokens < 1:
+        if call.options.max_output_tokens < 1 and call.dialect != DIALECT:
             param = "max_tokens" if call.options.legacy_max_tokens else "max_completion_tokens"
             raise invalid(param, f"`{param}` must be at least 1")
         return call.options.max_output_tokens

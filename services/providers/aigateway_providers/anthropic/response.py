@@ -44,7 +44,12 @@ class _Message(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _Count(msgspec.Struct):
+    input_tokens: int
+
+
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
+_COUNT: Final = msgspec.json.Decoder(_Count)
 
 
 def completion(body: bytes, request: Request, *, created: int) -> chat_pb2.ChatCompletion:
@@ -77,6 +82,20 @@ def completion(body: bytes, request: Request, *, created: int) -> chat_pb2.ChatC
         translation=request.translation,
         dialect=DIALECT,
         extra_json=splice.rest(splice.fields(body), *MESSAGE_FIELDS),
+    )
+
+
+def token_count(body: bytes, request: Request) -> chat_pb2.TokenCount:
+    """Translate a count.
+
+    Raises:
+        splice.UNREADABLE: the body is not a count.
+    """
+    return chat_pb2.TokenCount(
+        input_tokens=_COUNT.decode(body).input_tokens,
+        translation=request.translation,
+        dialect=DIALECT,
+        extra_json=splice.rest(splice.fields(body), "input_tokens"),
     )
 
 
@@ -135,9 +154,8 @@ def state(opaque: str) -> message_pb2.ProviderState:
 
 
 def block_extra(fields: Mapping[str, msgspec.Raw], known: Iterable[str]) -> bytes:
-    """The fields of a block with no neutral form; null ones (`citations` of plain text) say nothing."""
-    told = {key: value for key, value in fields.items() if not splice.is_null(value)}
-    return splice.rest(told, *known)
+    """The fields of a block with no neutral form."""
+    return splice.rest(dict(fields), *known)
 
 
 def _keep_state(part: message_pb2.Part, opaque: str) -> None:

@@ -11,8 +11,10 @@ import msgspec
 import orjson
 from aigateway_common.errors import invalid
 
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
-"""What reading JSON raises: it is malformed or of another shape, or not UTF-8."""
+from aigateway_providers.upstream_errors import UNREADABLE
+
+__all__ = ["UNREADABLE", "caller_fields", "fields", "fragment", "is_null", "merge", "rest", "text"]
+
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 

@@ -67,6 +67,8 @@ class StreamReader:
         self._calls = 0
         self._usage: dict[str, msgspec.Raw] = {}
         self._stop: dict[str, msgspec.Raw] = {}
+        self._ends: list[bytes] = []
+        """The events that tell why the model stopped."""
         self._started = False
         self.finished = False
         """Whether `message_stop` has come; a stream that ends before it was cut short."""
@@ -95,13 +97,16 @@ class StreamReader:
             case "message_delta":
                 record = splice.fields(data)
                 self._stop |= splice.fields(record["delta"])
+                self._ends.append(data)
                 self._add_usage(record.get("usage"))
             case "message_stop":
                 self._finish(events)
             case "error":
                 raise errors.from_event(self._provider, data)
-            case _:
-                pass  # `ping`, and whatever is added later: the API's versioning policy says to ignore it
+            case "ping":
+                pass
+            case _:  # whatever is added later; the API's versioning policy says to ignore it
+                self._raw(data, events)
 
     def _start(self, message: dict[str, msgspec.Raw], events: list[chat_pb2.ChatEvent]) -> None:
         if self._started:
@@ -115,7 +120,7 @@ class StreamReader:
             translation=self._request.translation,
             dialect=DIALECT,
             extra_json=splice.rest(message, *MESSAGE_FIELDS),
-            usage=token_usage(msgspec.json.encode(self._usage)) if self._usage else None,
+            usage=token_usage(message["usage"]) if self._usage else None,
         )
         events.append(chat_pb2.ChatEvent(start=start))
         for number, raw in enumerate(msgspec.json.decode(message.get("content", b"[]"), type=list[msgspec.Raw])):
@@ -133,10 +138,11 @@ class StreamReader:
         block = self._blocks[index] = _Block(fields, kind, part)
         match kind:
             case "text":
-                if text := splice.text(fields, "text"):
-                    events.append(chat_pb2.ChatEvent(part=part, text=text))
                 if extra := block_extra(fields, ("type", "text")):
                     events.append(_extra(part, extra))
+                    block.seen = True
+                if text := splice.text(fields, "text"):
+                    self._text(block, text, events)
             case "thinking":
                 block.signature = splice.text(fields, "signature")
                 if text := splice.text(fields, "thinking"):
@@ -161,7 +167,7 @@ class StreamReader:
         match delta.type:
             case "text_delta" if block.kind == "text":
                 if delta.text:
-                    events.append(chat_pb2.ChatEvent(part=block.part, text=delta.text))
+                    self._text(block, delta.text, events)
             case "input_json_delta" if block.kind == "tool_use":
                 if delta.partial_json:
                     block.seen = True
@@ -181,13 +187,13 @@ class StreamReader:
                     events.append(_extra(block.part, b'{"citations":[' + bytes(citation) + b"]}"))
             case "input_json_delta":
                 block.arguments.append(delta.partial_json)
+            case _ if block.kind in _NEUTRAL:
+                self._raw(data, events)
             case _:
                 self._grow(block, splice.fields(splice.fields(data)["delta"]))
 
     def _grow(self, block: _Block, delta: dict[str, msgspec.Raw]) -> None:
         """A delta of a kind that no neutral block has: texts grow, anything else is set."""
-        if block.kind in _NEUTRAL:
-            return
         for key, value in delta.items():
             if key == "type":
                 continue
@@ -204,7 +210,8 @@ class StreamReader:
             return
         match block.kind:
             case "text":
-                pass
+                if not block.seen and self._request.own:
+                    self._text(block, "", events)  # a block of its own, if an empty one
             case "thinking" | "redacted_thinking":
                 if block.signature:
                     if block.kind == "thinking" and not block.seen:
@@ -233,6 +240,8 @@ class StreamReader:
             native_reason=native,
             stop_sequence=splice.text(self._stop, "stop_sequence"),
         )
+        for data in self._ends:
+            self._raw(data, events)
         extra = splice.rest(self._stop, "stop_reason", "stop_sequence")
         events.append(chat_pb2.ChatEvent(finish=finish, extra_json=extra))
         if self._usage:
@@ -242,6 +251,17 @@ class StreamReader:
         """Counts are cumulative: a later one takes the place of an earlier one, one that is absent changes nothing."""
         if raw is not None and not splice.is_null(raw):
             self._usage |= {key: value for key, value in splice.fields(raw).items() if not splice.is_null(value)}
+
+    def _raw(self, data: bytes, events: list[chat_pb2.ChatEvent]) -> None:
+        """An event as it came, for a caller who knows what it means."""
+        if self._request.own:
+            native = message_pb2.NativePart(dialect=DIALECT, json=data)
+            events.append(chat_pb2.ChatEvent(native_event=native))
+
+    @staticmethod
+    def _text(block: _Block, text: str, events: list[chat_pb2.ChatEvent]) -> None:
+        block.seen = True
+        events.append(chat_pb2.ChatEvent(part=block.part, text=text))
 
     @staticmethod
     def _reasoning(block: _Block, text: str, events: list[chat_pb2.ChatEvent]) -> None:

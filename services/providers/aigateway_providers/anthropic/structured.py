@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aigateway.v1 import chat_pb2, message_pb2
 
 from aigateway_providers.anthropic import splice
+from aigateway_providers.anthropic.blocks import DIALECT
 from aigateway_providers.anthropic.schemas import enforceable
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def structure(call: chat_pb2.ChatCall, facts: Claude, report: Report) -> Structu
 
 def _by_schema(call: chat_pb2.ChatCall, facts: Claude, report: Report) -> Structure:
     schema = call.response_format.schema_json
-    if facts.structured and (not facts.forced_tools or enforceable(schema)):
+    if call.dialect == DIALECT or (facts.structured and (not facts.forced_tools or enforceable(schema))):
         return Structure(format={"type": "json_schema", "schema": splice.fragment(schema)})
     choice = call.tool_choice
     if call.tools and (choice.mode == message_pb2.TOOL_CHOICE_MODE_REQUIRED or choice.HasField("native")):

@@ -47,6 +47,27 @@ def apply(body: dict[str, Any], call: chat_pb2.ChatCall, facts: Claude, report: 
     _sampling(body, call.options, facts, report)
 
 
+def as_asked(body: dict[str, Any], call: chat_pb2.ChatCall) -> None:
+    """The same for a caller of Anthropic's own dialect: just what was asked; what to refuse is for the API to say."""
+    wanted, options = call.reasoning, call.options
+    if wanted.HasField("budget_tokens") and wanted.budget_tokens == 0:
+        body["thinking"] = {"type": "disabled"}
+    elif wanted.budget_tokens > 0:
+        body["thinking"] = {"type": "enabled", "budget_tokens": wanted.budget_tokens}
+    elif wanted.adaptive or wanted.budget_tokens < 0:
+        body["thinking"] = {"type": "adaptive"}
+    if "thinking" in body and wanted.summary:
+        body["thinking"]["display"] = wanted.summary
+    if wanted.effort:
+        body.setdefault("output_config", {})["effort"] = wanted.effort
+    if options.HasField("temperature"):
+        body["temperature"] = options.temperature
+    if options.HasField("top_p"):
+        body["top_p"] = options.top_p
+    if options.HasField("top_k"):
+        body["top_k"] = options.top_k
+
+
 def _reasoning(
     body: dict[str, Any], wanted: chat_pb2.ReasoningOptions, facts: Claude, report: Report, *, limit_is_ours: bool
 ) -> None:

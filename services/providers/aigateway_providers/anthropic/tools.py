@@ -35,7 +35,7 @@ def tools(call: chat_pb2.ChatCall, facts: Claude, report: Report) -> list[Any]:
             elif not allowed or _native_name(tool.native) in allowed:
                 found.append(splice.fragment(tool.native.json))
         elif not allowed or tool.function.name in allowed:
-            body = _function(tool.function, path, facts, report) | cache_mark(tool)
+            body = _function(tool.function, path, facts, report, own=call.dialect == DIALECT) | cache_mark(tool)
             blocks.extras(body, tool.extra_json, path)
             found.append(body)
     return found
@@ -66,7 +66,7 @@ def choice(call: chat_pb2.ChatCall, facts: Claude, report: Report, *, answer_too
         body = {"type": "auto"}
     if body is None or (not any_tools and body["type"] in {"auto", "none"}):
         return None  # the API takes a choice only beside tools
-    if body["type"] in {"any", "tool"} and not facts.forced_tools:
+    if body["type"] in {"any", "tool"} and not facts.forced_tools and call.dialect != DIALECT:
         report.clamped("tool_choice", "this model takes `auto` and `none` only")
         body = {"type": "auto"}
     if call.HasField("parallel_tool_calls") and not call.parallel_tool_calls and body["type"] != "none":
@@ -88,14 +88,14 @@ def _mode(wanted: message_pb2.ToolChoice) -> dict[str, Any] | None:
             return None
 
 
-def _function(tool: message_pb2.FunctionTool, path: str, facts: Claude, report: Report) -> dict[str, Any]:
+def _function(tool: message_pb2.FunctionTool, path: str, facts: Claude, report: Report, *, own: bool) -> dict[str, Any]:
     body: dict[str, Any] = {"name": tool.name}
     if tool.description:
         body["description"] = tool.description
     schema = _schema(tool, f"{path}.function.parameters")
     body["input_schema"] = splice.fragment(schema)
     if tool.strict:
-        if facts.structured and enforceable(schema):
+        if own or (facts.structured and enforceable(schema)):
             body["strict"] = True
         else:
             why = "this schema cannot be enforced" if facts.structured else "this model has no strict tools"

@@ -442,6 +442,7 @@ async def test_embeddings_are_not_offered() -> None:
             files=True,
             structured_output=True,
             reasoning=True,
+            count_tokens=True,
         )
 
 

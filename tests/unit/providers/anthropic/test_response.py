@@ -92,7 +92,7 @@ def test_citations_and_other_unknown_fields_of_a_block_stay_on_its_part() -> Non
     )
     assert json.loads(cited.extra_json) == {"citations": [{"type": "char_location"}]}
     assert json.loads(called.extra_json) == {"caller": {"type": "direct"}}
-    assert parts({"type": "text", "text": "t", "citations": None})[0].extra_json == b""
+    assert parts({"type": "text", "text": "t", "citations": None})[0].extra_json == b'{"citations":null}'
 
 
 def test_a_block_of_a_kind_to_come_is_kept_whole() -> None:

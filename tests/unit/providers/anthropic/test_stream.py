@@ -98,7 +98,7 @@ def test_a_stream_begins_with_start_ends_with_finish_and_usage() -> None:
                     input_uncached=3,
                     input_cache_read=4,
                     output_text=1,
-                    native_json=json.dumps(first, separators=(",", ":")).encode(),
+                    native_json=json.dumps(first).encode(),
                 ),
             )
         ),
