@@ -67,6 +67,8 @@ class Exchange:
         self.request_id = self.inbound.request_id
         self.model = ""
         """The name the caller used, once it is known."""
+        self.places: Callable[[str], str] | None = None
+        """Puts the caller's own paths where the gateway names messages by its own count, when the two differ."""
         self._send = send
         self._shape = shape
         self._began = time.monotonic_ns()
@@ -143,6 +145,8 @@ class Exchange:
             (b"server-timing", value),
         ]
         report = header_values.translation(notes) if notes else b""
+        if report and self.places is not None:
+            report = self.places(report.decode()).encode()
         if report:
             headers.append((b"x-gateway-translation", report))
         if self.edge.telemetry.enabled:
@@ -178,12 +182,18 @@ class Exchange:
         except GatewayError as error:
             await self._fail(error)
         except aio.AioRpcError as error:
-            await self._fail(from_rpc_error(error))
+            await self._fail(self._placed(from_rpc_error(error)))
         except Exception as error:  # nothing may take the server down, and the caller is owed an answer
             self.edge.log.exception("fault", request_id=self.request_id, operation=self.operation)
             await self._fail(GatewayError("INTERNAL", "internal error; the logs have it under the request id"), error)
         finally:
             self._close()
+
+    def _placed(self, error: GatewayError) -> GatewayError:
+        if self.places is not None:
+            error.message = self.places(error.message)
+            error.details = {key: self.places(value) for key, value in error.details.items()}
+        return error
 
     async def _watch(self, call: aio.Call) -> None:
         while (await self.receive())["type"] != "http.disconnect":
