@@ -15,6 +15,7 @@ from aigateway_common.errors import invalid
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _VALUE: Final = msgspec.json.Decoder(msgspec.Raw)
 
@@ -27,7 +28,7 @@ def fragment(json: bytes, field: str) -> orjson.Fragment:
     """
     try:
         return orjson.Fragment(bytes(_VALUE.decode(json)))
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise invalid(field, f"`{field}` is not valid JSON") from error
 
 
@@ -41,7 +42,7 @@ def members(json: bytes, field: str) -> dict[str, bytes]:
         return {}
     try:
         return {key: bytes(value) for key, value in _OBJECT.decode(json).items()}
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise invalid(field, f"`{field}` is not a JSON object") from error
 
 

@@ -12,11 +12,14 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from aigateway_common.errors import GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+UNREADABLE: Final = (msgspec.DecodeError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What reading an answer raises: no JSON or UTF-8, of another shape, beyond the contract's numbers, nested too deep."""
 MAX_MESSAGE: Final = 1000
 """Characters of a provider's message that are passed on."""
 

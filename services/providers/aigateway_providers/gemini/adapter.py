@@ -66,7 +66,7 @@ class GeminiAdapter:
         answer = await self._fetch("POST", _path(call.model, "generateContent"), context, body)
         try:
             return response.completion(answer, model=call.model, created=int(time.time()), notes=notes)
-        except msgspec.DecodeError as error:
+        except upstream_errors.UNREADABLE as error:
             raise self._unreadable(answer) from error
 
     async def stream_chat(
@@ -107,7 +107,7 @@ class GeminiAdapter:
         answer = await self._fetch("POST", _path(call.model, "batchEmbedContents"), context, body)
         try:
             return embeddings.vectors(answer, call, notes)
-        except msgspec.DecodeError as error:
+        except upstream_errors.UNREADABLE as error:
             raise self._unreadable(answer) from error
 
     async def list_models(self, context: CallContext) -> list[model_pb2.Model]:
@@ -118,7 +118,7 @@ class GeminiAdapter:
             answer = await self._fetch("GET", models.path(token), context)
             try:
                 page, token = models.page(answer, self._name)
-            except msgspec.DecodeError as error:
+            except upstream_errors.UNREADABLE as error:
                 raise self._unreadable(answer) from error
             found += page
             if not token:
@@ -141,7 +141,7 @@ class GeminiAdapter:
             found = wire.fields(answer)
         except msgspec.ValidationError:
             return errors.from_body(self._name, 0, answer) if b'"error"' in answer else wire.unreadable(self._name)
-        except msgspec.DecodeError:
+        except upstream_errors.UNREADABLE:
             return upstream_errors.not_json(self._name, 200)
         return errors.from_body(self._name, 0, answer) if "error" in found else wire.unreadable(self._name)
 

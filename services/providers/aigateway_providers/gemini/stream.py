@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
 from aigateway.v1 import chat_pb2
 from aigateway_common.errors import GatewayError
 
@@ -102,7 +101,7 @@ class ChatStream:
             for record in self._records.close() if chunk is None else self._records.feed(chunk):
                 if record != b"[DONE]":  # some proxies end every event stream as OpenAI does
                     self._record(wire.compact(record), events)
-        except msgspec.DecodeError:
+        except upstream_errors.UNREADABLE:
             self.failure = wire.unreadable(self._provider)
         except GatewayError as error:
             self.failure = error

@@ -26,7 +26,7 @@ def from_body(provider: str, status: int, headers: Mapping[str, str], body: byte
     """The error for an answer of `status` other than 200; `model` is the one asked for."""
     try:
         error = msgspec.json.decode(body, type=_Body).error
-    except msgspec.DecodeError:
+    except upstream_errors.UNREADABLE:
         if status == 404:  # Ollama's own 404s are JSON; this one comes from a wrong path or another server
             return upstream_errors.from_status(
                 provider, 404, "no Ollama API there; check its base URL", reason="UPSTREAM_INVALID"

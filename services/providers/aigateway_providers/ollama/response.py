@@ -186,7 +186,7 @@ def _read(decoder: msgspec.json.Decoder[_T], provider: str, data: bytes) -> _T:
     try:
         data.decode()  # what is passed on unread must be text too
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except upstream_errors.UNREADABLE as error:
         raise upstream_errors.not_json(provider, 200) from error
 
 

@@ -200,7 +200,7 @@ class OpenAICompatAdapter:
         """An answer that the translators stumble over is the provider's fault."""
         try:
             yield
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (*upstream_errors.UNREADABLE, AttributeError) as error:
             raise GatewayError(
                 "UPSTREAM_INVALID",
                 f"{self._name} answered with JSON that does not follow OpenAI's API",
