@@ -78,6 +78,8 @@ class Events:
                 opened = self._switch("thinking", event.part, b'{"type":"thinking","thinking":"","signature":""}')
                 return opened + self._piece(b"thinking_delta", b"thinking", event.reasoning)
             case "arguments":
+                if self._own and event.arguments == "{}":
+                    return b""  # what the beginning of the block said already
                 index = self._tools.get(event.part, self._index)
                 return _delta(index, b'{"type":"input_json_delta","partial_json":%b}' % _dumps(event.arguments))
             case "tool_call":
