@@ -149,7 +149,12 @@ def test_an_unknown_level_is_refused_by_name() -> None:
 def test_the_line_of_a_call_is_that_of_any_other_event(capsys: pytest.CaptureFixture[str]) -> None:
     log = logs.get("edge")
     logs.configure("info", json=True)
-    fields = {"status": 200, "model": f"openai/{OPENAI}", "seconds": 0.25, "sent_model": "x" * 200 + f" {GROQ}"}
+    fields: dict[str, str | int | float] = {
+        "status": 200,
+        "model": f"openai/{OPENAI}",
+        "seconds": 0.25,
+        "sent_model": "x" * 200 + f" {GROQ}",
+    }
     log.info("call", request_id=f"r-{GROQ}", **fields)
     logs.call(log, "edge", f"r-{GROQ}", fields)
 
