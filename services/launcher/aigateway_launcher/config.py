@@ -58,6 +58,9 @@ class ProviderSection(_Section):
     headers: dict[str, str] = {}
     default_max_tokens: dict[str, Annotated[int, Field(gt=0)]] = {}
     model_options: dict[str, dict[str, Any]] = {}
+    media_max_bytes: Annotated[int, Field(gt=0)] = 20 * 1024 * 1024
+    media_timeout: Seconds = 10.0
+    media_allow_private: Boolean = False
     pace: Annotated[float, Field(ge=0)] = 0.0
 
 

@@ -283,6 +283,9 @@ class _Maker:
             headers=section.headers,
             default_max_tokens=section.default_max_tokens,
             model_options=section.model_options,
+            media_max_bytes=section.media_max_bytes,
+            media_timeout=section.media_timeout,
+            media_allow_private=section.media_allow_private,
             pace=section.pace,
         )
 

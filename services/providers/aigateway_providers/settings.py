@@ -33,5 +33,11 @@ class ProviderSettings:
     """Tokens to ask for when the caller sets no limit and one is demanded, by model pattern (`*` for the rest)."""
     model_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Provider-specific request fields by model pattern, such as Ollama's `num_ctx`."""
+    media_max_bytes: int = 20 * 1024 * 1024
+    """Bytes of media that are fetched for one call at most, where the provider takes bytes and no addresses."""
+    media_timeout: float = 10.0
+    """Seconds that fetching one of them may take, redirects included."""
+    media_allow_private: bool = False
+    """Media may come from loopback and private networks too; whoever may call then reaches those by the gateway."""
     pace: float = 0.0
     """Sandbox only: seconds between streamed words."""

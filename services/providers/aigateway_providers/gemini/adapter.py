@@ -11,8 +11,9 @@ from aigateway.v1 import model_pb2
 from aigateway_common.errors import GatewayError
 
 from aigateway_providers import upstream_errors
-from aigateway_providers.gemini import embeddings, errors, models, records, request, response, wire
+from aigateway_providers.gemini import embeddings, errors, media, models, records, request, response, wire
 from aigateway_providers.gemini.stream import ChatStream
+from aigateway_providers.media_fetch import MediaFetcher
 from aigateway_providers.report import Report
 from aigateway_providers.upstream import Upstream
 
@@ -39,6 +40,7 @@ class GeminiAdapter:
     def __init__(self, settings: ProviderSettings) -> None:
         self._name = settings.name
         self._upstream = Upstream(settings, {"x-goog-api-key": settings.api_key} if settings.api_key else {})
+        self._media = MediaFetcher(settings, media.TAKES)
         self._capabilities = model_pb2.Capabilities(
             provider=settings.name,
             dialect=wire.DIALECT,
@@ -60,6 +62,7 @@ class GeminiAdapter:
 
     async def chat(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.ChatCompletion:
         """The whole answer."""
+        call = await self._media.inline(call, context)
         report = Report(call.translation_policy)
         body = request.chat_body(call, report)
         notes = report.settle()
@@ -73,6 +76,7 @@ class GeminiAdapter:
         self, call: chat_pb2.ChatCall, context: CallContext
     ) -> AsyncGenerator[list[chat_pb2.ChatEvent], None]:
         """The answer in events."""
+        call = await self._media.inline(call, context)
         report = Report(call.translation_policy)
         body = request.chat_body(call, report)
         notes = report.settle()
@@ -128,6 +132,7 @@ class GeminiAdapter:
     async def aclose(self) -> None:
         """Close the upstream connections."""
         await self._upstream.aclose()
+        await self._media.aclose()
 
     async def _fetch(self, method: str, path: str, context: CallContext, body: bytes | None = None) -> bytes:
         status, headers, answer = await self._upstream.fetch(method, path, context=context, body=body)

@@ -1,6 +1,7 @@
 """Pictures, sound and documents as Gemini takes them: bytes inside the request, or the address of a stored file.
 
-Not for fetching: the API reads only its own files, `gs://` addresses and YouTube.
+Not for fetching: the API reads its own files, `gs://` addresses and YouTube; what else the web has is fetched for it
+beforehand, as `TAKES` says.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import mimetypes
 from typing import TYPE_CHECKING, Any, Final
 
 from aigateway_common.errors import GatewayError, invalid
+
+from aigateway_providers import media_types
+from aigateway_providers.media_urls import Takes
 
 if TYPE_CHECKING:
     from aigateway.v1 import message_pb2
@@ -23,6 +27,20 @@ _READABLE: Final = (
     "https://youtu.be/",
     "gs://",
 )
+_IMAGES: Final = frozenset({media_types.PNG, media_types.JPEG, media_types.WEBP, media_types.HEIC, media_types.HEIF})
+_TEXTS: Final = frozenset({"text/plain", "text/html", "text/css", "text/csv", "text/xml", "text/markdown"})
+
+TAKES: Final = Takes(
+    # https://ai.google.dev/gemini-api/docs/image-understanding, .../audio, .../document-processing
+    types={
+        "image": _IMAGES,
+        "audio": media_types.AUDIO,
+        "file": frozenset({media_types.PDF, *_IMAGES, *media_types.AUDIO, *_TEXTS}),
+    },
+    fetch=lambda url: url.startswith(("https://", "http://")) and not url.startswith(_READABLE),
+)
+"""What is fetched for Gemini."""
+
 _AUDIO: Final = {"mp3": "audio/mpeg", "mpga": "audio/mpeg", "m4a": "audio/mp4", "aif": "audio/aiff"}
 
 

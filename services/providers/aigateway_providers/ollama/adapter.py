@@ -14,7 +14,9 @@ from aigateway.v1 import chat_pb2, model_pb2
 from aigateway_common import logs, metrics
 from aigateway_common.sse import NDJSONReader
 
-from aigateway_providers import upstream_errors
+from aigateway_providers import media_types, upstream_errors
+from aigateway_providers.media_fetch import MediaFetcher
+from aigateway_providers.media_urls import Takes
 from aigateway_providers.ollama import response as answers
 from aigateway_providers.ollama.errors import from_body
 from aigateway_providers.ollama.request import ChatRequest, chat_request, embed_request
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
     from aigateway_providers.settings import ProviderSettings
 
 _log = logs.get("aigateway.provider.ollama")
+_TAKES: Final = Takes(
+    # What its own client sends as pictures (https://docs.ollama.com/capabilities/vision).
+    types={"image": frozenset({media_types.JPEG, media_types.PNG, media_types.WEBP})},
+    fetch=lambda url: True,  # noqa: ARG005 - Ollama reads no address
+)
 _PHASES: Final = (("load", "load_duration"), ("prompt", "prompt_eval_duration"), ("output", "eval_duration"))
 
 
@@ -51,6 +58,7 @@ class OllamaAdapter:
         self._name = settings.name
         headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
         self._upstream = Upstream(settings, headers)
+        self._media = MediaFetcher(settings, _TAKES)
 
     @property
     def capabilities(self) -> model_pb2.Capabilities:
@@ -69,6 +77,7 @@ class OllamaAdapter:
 
     async def chat(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.ChatCompletion:
         """The whole answer."""
+        call = await self._media.inline(call, context)
         request = chat_request(call, self._settings, stream=False)
         body = await self._fetch("POST", "/api/chat", context, request.body, call.model)
         answer = answers.read_answer(self._name, body)
@@ -87,6 +96,7 @@ class OllamaAdapter:
         self, call: chat_pb2.ChatCall, context: CallContext
     ) -> AsyncGenerator[list[chat_pb2.ChatEvent], None]:
         """The answer in events; closing the generator closes the connection, which stops the model."""
+        call = await self._media.inline(call, context)
         request = chat_request(call, self._settings, stream=True)
         async with await self._upstream.send("POST", "/api/chat", context=context, body=request.body) as response:
             if response.status != 200:
@@ -121,6 +131,7 @@ class OllamaAdapter:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._upstream.aclose()
+        await self._media.aclose()
 
     async def _fetch(
         self, method: str, path: str, context: CallContext, body: bytes | None = None, model: str = ""
