@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.openapi.utils import get_openapi
 
+from aigateway_edge.openapi_responses import SCHEMAS as RESPONSES_SCHEMAS
+from aigateway_edge.openapi_responses import STREAMS
 from aigateway_edge.openapi_schemas import SCHEMAS
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     whole = get_openapi(title=app.title, version="1", description=_DESCRIPTION, routes=app.routes)
     whole["paths"] |= _paths()
     components = whole.setdefault("components", {})
-    components.setdefault("schemas", {}).update(SCHEMAS)
+    components.setdefault("schemas", {}).update(SCHEMAS | RESPONSES_SCHEMAS)
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "The gateway key."},
         "x-api-key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -95,6 +97,8 @@ def document(app: FastAPI) -> dict[str, Any]:
 def _paths() -> dict[str, Any]:
     paths: dict[str, Any] = {
         "/v1/chat/completions": {"post": _chat()},
+        "/v1/responses": {"post": _streamed("Create a response", "createResponse", "Response")},
+        "/v1/completions": {"post": _streamed("Create a legacy completion", "createCompletion", "Completion")},
         "/v1/embeddings": {"post": _embeddings()},
         "/v1/models": {"get": _read("List models", "listModels", "ModelList")},
         "/v1/models/{id}": {"get": _model()},
@@ -115,6 +119,15 @@ def _chat() -> dict[str, Any]:
         },
     }
     return _operation("Create a chat completion", "createChatCompletion", content, "ChatCompletionRequest")
+
+
+def _streamed(summary: str, name: str, schema: str) -> dict[str, Any]:
+    """An operation that answers whole, or as a stream."""
+    content = {
+        "application/json": {"schema": _ref(schema)},
+        "text/event-stream": {"schema": {"type": "string", "description": STREAMS[schema]}},
+    }
+    return _operation(summary, name, content, f"{schema}Request")
 
 
 def _embeddings() -> dict[str, Any]:

@@ -10,7 +10,9 @@ from aigateway_common.errors import GatewayError
 from aigateway_common.inprocess import InProcessChannel, InProcessServer
 from aigateway_common.reasons import REASONS
 from aigateway_edge.app import create_app
+from aigateway_edge.completions.to_proto import completion_call
 from aigateway_edge.openai.to_proto import chat_call, embed_call
+from aigateway_edge.responses.to_proto import response_call
 from aigateway_edge.settings import EdgeSettings
 from starlette.routing import Route
 
@@ -23,6 +25,7 @@ OBJECTS = {
     "reasoning",
     "provider_options",
     "stream_options",
+    "text",
 }
 NEEDS: dict[str, dict[str, Any]] = {"stream_options": {"stream": True}}
 """What some fields need beside them."""
@@ -77,9 +80,17 @@ def test_every_status_a_caller_can_get_is_documented(document: dict[str, Any]) -
     assert {str(reason.http_status) for reason in REASONS.values() if reason.http_status not in wrong_place} <= statuses
 
 
-@pytest.mark.parametrize(("schema", "parse"), [("ChatCompletionRequest", chat_call), ("EmbeddingRequest", embed_call)])
-def test_each_documented_field_is_really_read(document: dict[str, Any], schema: str, parse: Any) -> None:
-    plain = HELLO if schema == "ChatCompletionRequest" else {"model": "m", "input": "x"}
+PLAIN: dict[str, tuple[Any, dict[str, Any]]] = {
+    "ChatCompletionRequest": (chat_call, HELLO),
+    "EmbeddingRequest": (embed_call, {"model": "m", "input": "x"}),
+    "ResponseRequest": (response_call, {"model": "m", "input": "x"}),
+    "CompletionRequest": (completion_call, {"model": "m", "prompt": "x"}),
+}
+
+
+@pytest.mark.parametrize("schema", PLAIN)
+def test_each_documented_field_is_really_read(document: dict[str, Any], schema: str) -> None:
+    parse, plain = PLAIN[schema]
     for name in document["components"]["schemas"][schema]["properties"]:
         wrong: Any = 7 if name in OBJECTS else {"type": []}
         with pytest.raises(GatewayError) as caught:
