@@ -55,6 +55,7 @@ class Router(gateway_service_pb2_grpc.GatewayServiceServicer):
     """What a stream does: send one message, fail, wait for an event, or wait for ever."""
     embeddings: gateway_service_pb2.EmbedResponse = field(default_factory=gateway_service_pb2.EmbedResponse)
     listed: gateway_service_pb2.ListModelsResponse = field(default_factory=gateway_service_pb2.ListModelsResponse)
+    counted: gateway_service_pb2.CountTokensResponse = field(default_factory=gateway_service_pb2.CountTokensResponse)
     requests: list[Any] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
     remaining: float | None = None
@@ -104,6 +105,11 @@ class Router(gateway_service_pb2_grpc.GatewayServiceServicer):
                     await step.wait()
                 case Hold():
                     await self._hold()
+
+    @override
+    async def CountTokens(self, request: Any, context: Any) -> gateway_service_pb2.CountTokensResponse:
+        self._note(request, context)
+        return self.counted
 
     @override
     async def Embed(self, request: Any, context: Any) -> gateway_service_pb2.EmbedResponse:

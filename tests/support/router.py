@@ -127,6 +127,10 @@ class ScriptedProvider(provider_service_pb2_grpc.ProviderServiceServicer):
         return await self._run("embed", request, context)
 
     @override
+    async def CountTokens(self, request: Any, context: Any) -> Any:
+        return await self._run("count", request, context)
+
+    @override
     async def ListModels(self, request: Any, context: Any) -> Any:
         return await self._run("models", request, context)
 

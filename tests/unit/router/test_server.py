@@ -145,6 +145,23 @@ async def test_the_callers_message_is_left_as_it_is(tmp_path: Path) -> None:
     assert request == chat_request()
 
 
+async def test_tokens_are_counted_ahead_and_the_ledger_is_told_nothing(tmp_path: Path) -> None:
+    count = chat_pb2.TokenCount(input_tokens=14)
+    provider = answering()
+    provider.answers["count"] = always(
+        provider_service_pb2.ProviderServiceCountTokensResponse(count=count, timing=TIMING)
+    )
+    async with router(tmp_path, {"acme": provider}) as running:
+        answer = await running.stub.CountTokens(
+            gateway_service_pb2.CountTokensRequest(call=chat_call()), metadata=(("x-request-id", "count-1"),)
+        )
+        await running.stub.Chat(chat_request())
+        attempt = await only_attempt(running)
+    assert (answer.count, answer.route) == (count, route("count-1"))
+    assert provider.calls[0].request.call.model == "acme-1"
+    assert attempt.operation == usage_service_pb2.OPERATION_CHAT
+
+
 # Streams.
 
 
