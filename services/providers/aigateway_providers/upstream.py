@@ -1,7 +1,8 @@
 """The one upstream HTTP client: the only place where adapters do I/O.
 
-aiohttp itself, since any layer over it costs a third of the request (ADR 5). Foreign exceptions become `GatewayError`
-here, by type, and nowhere else. It never retries or follows redirects.
+httpx's transport interface over aiohttp (`httpx-aiohttp`), called below httpx's client layer, which would cost more
+than the request itself. Foreign exceptions become `GatewayError` here, by type, and nowhere else. It never retries or
+follows redirects.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Final, Self
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined] # not in the stubs
 
 import aiohttp
+import httpx
 from aigateway_common.errors import GatewayError
-from multidict import CIMultiDict
-from yarl import URL
+from httpx_aiohttp import AiohttpTransport
 
 if TYPE_CHECKING:
     import ssl
@@ -40,9 +41,7 @@ _JSON_HEADERS: Final = (
 @cache
 def ssl_context() -> ssl.SSLContext:
     """One context for all providers: loading the root certificates takes some 20 ms."""
-    import httpx  # noqa: PLC0415 -- for its choice of root certificates, when there is something to encrypt
-
-    return httpx.create_ssl_context()
+    return httpx.createssl_context()
 
 
 class UpstreamResponse:
@@ -50,10 +49,10 @@ class UpstreamResponse:
 
     __slots__ = ("_provider", "_response", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, provider: str) -> None:
+    def __init__(self, response: httpx.Response, provider: str) -> None:
         self._response = response
         self._provider = provider
-        self.status = response.status
+        self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
 
     async def __aenter__(self) -> Self:
@@ -66,10 +65,15 @@ class UpstreamResponse:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives: one item per read, content-encoding undone."""
-        content = self._response.content
         try:
-            while chunk := await content.readany():
-                yield chunk
+            if "content-encoding" in self._response.headers:
+                async for chunk in self._response.aiter_bytes():
+                    yield chunk
+            else:
+                stream = self._response.stream
+                assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - the transport is asynchronous
+                async for chunk in stream:
+                    yield chunk
         except _FOREIGN as error:
             raise _mapped(error, self._provider) from error
 
@@ -90,7 +94,7 @@ class UpstreamResponse:
 
     async def aclose(self) -> None:
         """Give the connection back, or close it when the body was not read to its end."""
-        await self._response.__aexit__(None, None, None)
+        await self._response.aclose()
 
 
 class Upstream:
@@ -99,14 +103,15 @@ class Upstream:
     def __init__(self, settings: ProviderSettings, headers: Mapping[str, str]) -> None:
         self._provider = settings.name
         self._base_url = settings.base_url.rstrip("/")
-        self._headers = CIMultiDict([*_JSON_HEADERS, *headers.items(), *settings.headers.items()])
+        self._headers = [*_JSON_HEADERS, *headers.items(), *settings.headers.items()]
         self._limit = settings.max_connections
-        self._timeout = aiohttp.ClientTimeout(
-            connect=settings.read_timeout, sock_connect=settings.connect_timeout, sock_read=settings.read_timeout
-        )
-        self._urls: dict[str, URL] = {}
-        self._proxy, self._proxy_auth = _proxy(self._base_url)
-        self._session: aiohttp.ClientSession | None = None
+        self._timeout = {
+            "connect": settings.connect_timeout,
+            "read": settings.read_timeout,
+            "pool": settings.read_timeout,
+        }
+        self._urls: dict[str, httpx.URL] = {}
+        self._transport = AiohttpTransport(verify=False, client=self._session, proxy=_proxy(self._base_url))
 
     async def send(
         self,
@@ -129,31 +134,22 @@ class Upstream:
         Raises:
             GatewayError: UPSTREAM_UNREACHABLE or UPSTREAM_TIMEOUT.
         """
-        fields = self._headers
-        large = body is not None and len(body) > _SLICE
-        if headers or large:
-            fields = fields.copy()
-            fields.extend(headers or {})
-        if body is not None and large:
-            fields["content-length"] = str(len(body))
-        session = self._session or self._open()
+        fields = [*self._headers, *headers.items()] if headers else self._headers
+        request = httpx.Request(
+            method,
+            self._url(path),
+            headers=[*fields, ("content-length", str(len(body)))] if body and len(body) > _SLICE else fields,
+            content=_slices(body) if body and len(body) > _SLICE else body,
+            extensions={"timeout": self._timeout},
+        )
         started = time.perf_counter_ns()
         try:
-            response = await session.request(
-                method,
-                self._url(path),
-                headers=fields,
-                data=_slices(body) if body is not None and large else body or None,
-                allow_redirects=False,
-                timeout=self._timeout,
-                proxy=self._proxy,
-                proxy_auth=self._proxy_auth,
-            )
+            response = await self._transport.handle_async_request(request)
         except _FOREIGN as error:
             raise _mapped(error, self._provider) from error
         finally:
             context.upstream_ns += time.perf_counter_ns() - started
-        context.upstream_status = response.status
+        context.upstream_status = response.status_code
         return UpstreamResponse(response, self._provider)
 
     async def fetch(
@@ -175,24 +171,22 @@ class Upstream:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        await self._transport.aclose()
 
-    def _url(self, path: str) -> URL:
+    def _url(self, path: str) -> httpx.URL:
         url = self._urls.get(path)
         if url is None:
-            url = URL(self._base_url + path)
+            url = httpx.URL(self._base_url + path)
             if len(self._urls) < 1000:
                 self._urls[path] = url
         return url
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _session(self) -> aiohttp.ClientSession:
         secure = self._base_url.startswith("https:")
         connector = aiohttp.TCPConnector(
             limit=self._limit, keepalive_timeout=60, ssl=ssl_context() if secure else False
         )
-        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        return self._session
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
 async def _slices(body: bytes) -> AsyncIterator[bytes]:
@@ -200,28 +194,27 @@ async def _slices(body: bytes) -> AsyncIterator[bytes]:
         yield body[start : start + _SLICE]
 
 
-def _proxy(url: str) -> tuple[URL | None, aiohttp.BasicAuth | None]:
+def _proxy(url: str) -> httpx.Proxy | None:
     """The proxy that the environment names for `url`; asked once, since aiohttp would ask for each call in a thread."""
-    target = URL(url)
-    named = getproxies_environment().get(target.scheme)
-    if not named or proxy_bypass_environment(target.host or ""):
-        return None, None
-    proxy = URL(named if "://" in named else f"http://{named}")
-    auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-    return proxy.with_user(None), auth
+    target = httpx.URL(url)
+    proxy = getproxies_environment().get(target.scheme)
+    if not proxy or proxy_bypass_environment(target.host):
+        return None
+    return httpx.Proxy(proxy)
 
 
-_FOREIGN: Final = (aiohttp.ClientError, TimeoutError, OSError)
+_FOREIGN: Final = (httpx.TransportError, aiohttp.ClientError, TimeoutError, OSError)
 
 
 def _mapped(error: Exception, provider: str) -> GatewayError:
+    cause = error.__cause__ or error
     details = {"provider": provider}
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
+    if isinstance(cause, aiohttp.ConnectionTimeoutError):
         return GatewayError("UPSTREAM_UNREACHABLE", f"{provider} did not accept a connection in time", details=details)
-    if isinstance(error, TimeoutError):
+    if isinstance(cause, TimeoutError) or (isinstance(error, httpx.ReadTimeout)):
         return GatewayError("UPSTREAM_TIMEOUT", f"{provider} did not answer in time", details=details)
-    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError) and not (
-        isinstance(error, aiohttp.ClientConnectorError)
+    if isinstance(cause, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError) and not (
+        isinstance(cause, aiohttp.ClientConnectorError)
     ):
         return GatewayError("UPSTREAM_INVALID", f"{provider} closed the connection in mid-answer", details=details)
     return GatewayError("UPSTREAM_UNREACHABLE", f"{provider} cannot be reached", details=details)
