@@ -41,7 +41,7 @@ _JSON_HEADERS: Final = (
 @cache
 def ssl_context() -> ssl.SSLContext:
     """One context for all providers: loading the root certificates takes some 20 ms."""
-    return httpx.createssl_context()
+    return httpx.create_ssl_context()
 
 
 class UpstreamResponse:
