@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from base64 import b64encode
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from aigateway_providers.media_fetch import MAX_FETCHES, MediaFetcher
 from aigateway_providers.media_urls import MAX_ADDRESSES, Takes
 from aigateway_providers.registry import create_adapter
 from aigateway_providers.settings import ProviderSettings
+from aigateway_providers.upstream import ssl_context
 from aiohttp.abc import AbstractResolver, ResolveResult
 from support.replay import Answer, Sent, Upstream
 from typing_extensions import override
@@ -234,6 +236,12 @@ async def test_a_name_that_changes_its_mind_is_connected_to_only_where_it_was_ch
         await fetch(call(image(f"http://pictures.example:{port}/a.png")), SETTINGS, names)
     assert names.asked == ["pictures.example"]
     assert [sent.headers["host"] for sent in server.requests] == [f"pictures.example:{port}"]
+
+
+def test_providers_and_fetches_over_https_check_the_servers_certificate_and_name() -> None:
+    context = ssl_context()
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert context.cert_store_stats()["x509_ca"] > 0
 
 
 def test_the_socket_itself_is_refused_for_an_address_inside() -> None:
