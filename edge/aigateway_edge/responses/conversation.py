@@ -35,35 +35,39 @@ _ITEM_FIELDS: Final = ("id", "status", "phase")
 _input: Final[msgspec.json.Decoder[str | list[Raw] | None]] = msgspec.json.Decoder(str | list[Raw] | None)
 
 
-def messages(request: Fields) -> list[message_pb2.Message]:
-    """The messages of `instructions` and `input`.
+def messages(request: Fields) -> tuple[list[message_pb2.Message], list[str]]:
+    """The messages of `instructions` and `input`, and for each where in the request it begins.
 
     Raises:
         GatewayError: INVALID_REQUEST, naming the field; UNSUPPORTED, for references to stored items.
     """
     found: list[message_pb2.Message] = []
+    origins: list[str] = []
     if instructions := request.text("instructions"):
         part = message_pb2.Part(text=message_pb2.TextPart(text=instructions))
         found.append(message_pb2.Message(role=message_pb2.ROLE_SYSTEM, parts=[part]))
+        origins.append("instructions")
     value = request.take("input", _input, "a string or a list of items")
     if not value:
         raise invalid("input", "`input` is required and must not be empty")
     if isinstance(value, str):
         part = message_pb2.Part(text=message_pb2.TextPart(text=value))
         shape = message_pb2.CONTENT_SHAPE_STRING
-        return [*found, message_pb2.Message(role=message_pb2.ROLE_USER, parts=[part], content_shape=shape)]
+        found.append(message_pb2.Message(role=message_pb2.ROLE_USER, parts=[part], content_shape=shape))
+        return found, [*origins, "input"]
     conversation = _Conversation()
     for index, raw in enumerate(value):
         conversation.read(as_object(raw, f"input[{index}]"), raw)
-    return found + conversation.end()
+    return found + conversation.end(), origins + conversation.origins
 
 
 class _Turn:
     """The model's turn while its items are read."""
 
-    __slots__ = ("parts", "shape")
+    __slots__ = ("origin", "parts", "shape")
 
     def __init__(self) -> None:
+        self.origin = ""
         self.parts: list[message_pb2.Part] = []
         self.shape: message_pb2.ContentShape.ValueType = message_pb2.CONTENT_SHAPE_UNSPECIFIED
 
@@ -72,6 +76,8 @@ class _Conversation:
     """Reads items in order, and remembers the tool calls that outputs may answer."""
 
     def __init__(self) -> None:
+        self.origins: list[str] = []
+        """Where each message begins, such as `input[2]`."""
         self._messages: list[message_pb2.Message] = []
         self._turn = _Turn()
         self._calls: set[str] = set()
@@ -98,7 +104,9 @@ class _Conversation:
                     details={"param": fields.path},
                 )
             case kind:
-                self._native(kind, raw)
+                self._native(kind, fields.path, raw)
+        if self._turn.parts and not self._turn.origin:
+            self._turn.origin = fields.path
 
     def end(self) -> list[message_pb2.Message]:
         """All messages."""
@@ -114,9 +122,14 @@ class _Conversation:
         turn, self._turn = self._turn, _Turn()
         if not turn.parts:
             return
-        self._messages.append(
-            message_pb2.Message(role=message_pb2.ROLE_ASSISTANT, parts=turn.parts, content_shape=turn.shape)
+        self._add(
+            turn.origin,
+            message_pb2.Message(role=message_pb2.ROLE_ASSISTANT, parts=turn.parts, content_shape=turn.shape),
         )
+
+    def _add(self, origin: str, message: message_pb2.Message) -> None:
+        self._messages.append(message)
+        self.origins.append(origin)
 
     def _message(self, fields: Fields) -> None:
         role = _ROLES[_needed_word(fields, "role", _ROLES)]
@@ -133,7 +146,7 @@ class _Conversation:
         if not parts:
             raise invalid(fields.at("content"), f"`{fields.at('content')}` must not be empty")
         extra = _item_rest(fields)
-        self._messages.append(message_pb2.Message(role=role, parts=parts, content_shape=shape, extra_json=extra))
+        self._add(fields.path, message_pb2.Message(role=role, parts=parts, content_shape=shape, extra_json=extra))
 
     def _reasoning(self, fields: Fields, raw: Raw) -> None:
         encrypted = fields.text("encrypted_content")
@@ -189,14 +202,14 @@ class _Conversation:
             call_id=call_id, content=parts, name=fields.text("name") or "", content_shape=shape
         )
         part = message_pb2.Part(tool_result=result, extra_json=_item_rest(fields))
-        self._messages.append(message_pb2.Message(role=message_pb2.ROLE_TOOL, parts=[part], content_shape=shape))
+        self._add(fields.path, message_pb2.Message(role=message_pb2.ROLE_TOOL, parts=[part], content_shape=shape))
 
-    def _native(self, kind: str, raw: Raw) -> None:
+    def _native(self, kind: str, path: str, raw: Raw) -> None:
         part = message_pb2.Part(native=native(raw))
         if kind.endswith(_FROM_CALLER):
             self._close()
             shape = message_pb2.CONTENT_SHAPE_LIST
-            self._messages.append(message_pb2.Message(role=message_pb2.ROLE_USER, parts=[part], content_shape=shape))
+            self._add(path, message_pb2.Message(role=message_pb2.ROLE_USER, parts=[part], content_shape=shape))
         else:
             self._turn.parts.append(part)
 

@@ -6,6 +6,7 @@ provider options; everything else without a neutral form is in `extra_json`. Not
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,6 +53,7 @@ _ECHOED: Final[Mapping[str, Any]] = {
     "user": None,
 }
 """What an answer repeats of its request, and says where the request left it out."""
+_PLACE: Final = re.compile(r"\bmessages\[(\d{1,9})\]")
 _LOGPROBS: Final = "message.output_text.logprobs"
 
 _strings: Final[msgspec.json.Decoder[list[str] | None]] = msgspec.json.Decoder(list[str] | None)
@@ -67,6 +69,15 @@ class ParsedResponse:
     """The caller wants a stream."""
     echo: dict[str, Any]
     """The fields that the answer repeats."""
+    origins: list[str]
+    """Where each message of the call begins in the request, such as `input[2]`."""
+
+    def renamed(self, text: str) -> str:
+        """`text` with the paths of the call's messages as those of the caller's items."""
+        return _PLACE.sub(lambda found: self._origin(found[0], int(found[1])), text)
+
+    def _origin(self, path: str, index: int) -> str:
+        return self.origins[index] if index < len(self.origins) else path
 
 
 def response_call(body: bytes) -> ParsedResponse:
@@ -82,7 +93,7 @@ def response_call(body: bytes) -> ParsedResponse:
     stream = request.boolean("stream") or False
     for_openai = _for_openai(request, stream=stream)
     options = _options(request, for_openai)
-    conversation = messages(request)
+    conversation, origins = messages(request)
     offered = tools(request)
     chosen = provider_options(request)
     if for_openai:
@@ -101,7 +112,7 @@ def response_call(body: bytes) -> ParsedResponse:
         provider_options=chosen,
         extra_json=request.rest(),  # last: what nobody above took
     )
-    return ParsedResponse(call, stream, echo)
+    return ParsedResponse(call, stream, echo, origins)
 
 
 def _echo(request: Fields) -> dict[str, Any]:
