@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aigateway_common.errors import GatewayError
 
 DONE: Final = b"data: [DONE]\n\n"
+_ROLE: Final = b'{"role":"assistant","content":""}'
 
 _dumps: Final = orjson.dumps
 _members: Final[msgspec.json.Decoder[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -63,6 +64,8 @@ class Chunks:
         self._start_extras: dict[str, bytes] = {}
         self._dialect: message_pb2.Dialect.ValueType = message_pb2.DIALECT_UNSPECIFIED
         self._usage: bytes = b""
+        self._usage_extra: bytes = b""
+        """Extra fields of the provider's chunk that had the usage: one JSON object."""
         self._close = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._begin(chat_pb2.StreamStart())
 
@@ -73,7 +76,8 @@ class Chunks:
     def end(self) -> bytes:
         """The records that end a whole stream: usage, where the caller asked for it, and `[DONE]`."""
         if self._include_usage and self._usage:
-            return b'%b"choices":[],"usage":%b}\n\n%b' % (self._head, self._usage, DONE)
+            record = b'%b"choices":[],"usage":%b' % (self._head, self._usage)
+            return self._joined(record, self._usage_extra) + b"}\n\n" + DONE
         return DONE
 
     def fail(self, error: GatewayError) -> bytes:
@@ -84,10 +88,11 @@ class Chunks:
         kind = event.WhichOneof("event")
         if kind == "start":
             self._begin(event.start)
-            return self._record(self._choice(event.choice), b'{"role":"assistant","content":""}', event)
+            return self._record(self._choice(event.choice), _opening(event), event)
         if kind == "usage":
             self._usage = _dumps(usage(event.usage, self._dialect))
-            return self._extra(event) if event.extra_json else b""
+            self._usage_extra = event.extra_json
+            return b""
         if kind == "extra":
             return self._extra(event)
         first = b"" if event.choice in self._choices else self._role(event.choice)
@@ -115,7 +120,7 @@ class Chunks:
 
     def _role(self, index: int) -> bytes:
         choice = self._choice(index)
-        return choice.open + b'{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]' + self._close
+        return choice.open + _ROLE + b',"logprobs":null,"finish_reason":null}]' + self._close
 
     def _record(self, choice: _Choice, delta: bytes, event: chat_pb2.ChatEvent, finish: bytes = b"null") -> bytes:
         """One record with one delta, and with the event's extra fields where it has any."""
@@ -135,20 +140,25 @@ class Chunks:
         return (b"," if comma and inner else b"") + inner
 
     def _with_extras(self, head: bytes, json: bytes) -> bytes:
+        """`head` with more fields, and the end of the record."""
+        return self._joined(head, json) + self._close
+
+    def _joined(self, head: bytes, json: bytes) -> bytes:
         """`head` with more fields; those that differ from the start's replace them."""
-        if self._dialect != message_pb2.DIALECT_OPENAI_CHAT:
-            return head + self._close
+        if not json or self._dialect != message_pb2.DIALECT_OPENAI_CHAT:
+            return head
         members = _members.decode(json)
         for key in self._start_extras.keys() & members.keys():
             head = head.replace(b"%b:%b," % (_dumps(key), self._start_extras[key]), b"", 1)
-        return head + b"".join(b",%b:%b" % (_dumps(key), bytes(raw)) for key, raw in members.items()) + self._close
+        return head + b"".join(b",%b:%b" % (_dumps(key), bytes(raw)) for key, raw in members.items())
 
     def _extra(self, event: chat_pb2.ChatEvent) -> bytes:
         if self._dialect != message_pb2.DIALECT_OPENAI_CHAT:
             return b""
         if event.choice_extra_json or event.delta_extra_json or event.logprobs_json:
-            first = b"" if event.choice in self._choices else self._role(event.choice)
-            return first + self._record(self._choices[event.choice], b"{}", event)
+            if event.choice not in self._choices:
+                return self._record(self._choice(event.choice), _opening(event), event)
+            return self._record(self._choices[event.choice], b"{}", event)
         return self._with_extras(self._head + b'"choices":[]', event.extra_json or b"{}")
 
     def _delta(self, kind: str | None, event: chat_pb2.ChatEvent, choice: _Choice) -> bytes:
@@ -222,6 +232,12 @@ class Chunks:
                 if part.dialect == message_pb2.DIALECT_OPENAI_CHAT:
                     return b"data: %b\n\n" % part.json.replace(b"\n", b" ").replace(b"\r", b" ")
         return b""
+
+
+def _opening(event: chat_pb2.ChatEvent) -> bytes:
+    """The first delta of a choice: its content is empty unless the provider wrote something else there."""
+    told = event.delta_extra_json and "content" in _members.decode(event.delta_extra_json)
+    return b'{"role":"assistant"}' if told else _ROLE
 
 
 def error_record(error: GatewayError) -> bytes:

@@ -141,7 +141,7 @@ def _message(
     }
     if reasoning_text := "".join(reasoning):
         view["reasoning_content"] = reasoning_text
-    if details:
+    if details and "reasoning_details" not in more:
         view["reasoning_details"] = details
     if calls:
         view["tool_calls"] = calls

@@ -56,13 +56,18 @@ def to_finish(reason: str, *, calls: bool) -> chat_pb2.FinishReason.ValueType:
 
 
 def take_reasoning(message: dict[str, Any]) -> str:
-    """The reasoning text of a message or delta, taken out of it; a host that shows it twice is read once."""
-    text = ""
+    """The reasoning text of a message or delta; a host that shows it twice is read once.
+
+    Only `reasoning_content`, where it is text, is taken out: callers are shown it under that name anyway, and all else
+    as the host wrote it.
+    """
+    text: str = ""
     for field in REASONING_FIELDS:
         value = message.get(field)
-        if value is None or isinstance(value, str):
-            message.pop(field, None)
-            text = text or value or ""
+        if isinstance(value, str):
+            text = text or value
+            if field == "reasoning_content" and value:
+                del message[field]
     return text
 
 

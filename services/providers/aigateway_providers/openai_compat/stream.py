@@ -117,13 +117,12 @@ class StreamTranslator:
         return [] if self.done or self._usage is None else [self._usage]
 
     def _leftover(self, extra: dict[str, Any], events: list[chat_pb2.ChatEvent], *, usage_only: bool) -> None:
-        """Extra fields of a chunk that tells nothing else; padding is not worth an event."""
-        extra.pop("obfuscation", None)
-        if not extra:
-            return
+        """Extra fields of a chunk that tells nothing else but usage; padding is not worth an event of its own."""
         if usage_only and self._usage is not None:
             self._usage.extra_json = dump(extra)
-        else:
+            return
+        extra.pop("obfuscation", None)
+        if extra:
             events.append(chat_pb2.ChatEvent(extra=chat_pb2.StreamExtra(), extra_json=dump(extra)))
 
     def _start(self, chunk: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> dict[str, Any]:
@@ -153,6 +152,7 @@ class StreamTranslator:
     def _choice(self, choice: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> None:
         index = choice.pop("index", 0)
         state = self._choices.get(index)
+        new = state is None
         if state is None:
             state = self._choices[index] = _ChoiceState()
         begun = len(events)
@@ -168,7 +168,7 @@ class StreamTranslator:
         if logprobs is None and not choice and not delta:
             return
         if len(events) == begun:
-            if logprobs is None and not any(choice.values()) and not any(delta.values()):
+            if logprobs is None and not new and not any(choice.values()) and not any(delta.values()):
                 return
             if not index and begun and events[begun - 1].HasField("start"):
                 begun -= 1  # the first chunk, which tells no more than that the answer begins
@@ -183,16 +183,17 @@ class StreamTranslator:
             first.delta_extra_json = dump(delta)
 
     def _delta(self, index: int, state: _ChoiceState, delta: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> None:
-        """Add the events of a delta and take what they tell out of it."""
+        """Add the events of a delta and take what they tell out of it; explicit nulls stay, as the host wrote them."""
         delta.pop("role", None)
         if reasoning := take_reasoning(delta):
             events.append(chat_pb2.ChatEvent(choice=index, part=state.part("reasoning"), reasoning=reasoning))
         content = delta.get("content")
-        if content is None or isinstance(content, str):
-            delta.pop("content", None)
+        if isinstance(content, str):
+            del delta["content"]
             if content:
                 events.append(chat_pb2.ChatEvent(choice=index, part=state.part("text"), text=content))
-        if refusal := delta.pop("refusal", None):
+        if refusal := delta.get("refusal"):
+            del delta["refusal"]
             events.append(chat_pb2.ChatEvent(choice=index, part=state.part("refusal"), refusal=refusal))
         if audio := delta.pop("audio", None):
             events.append(chat_pb2.ChatEvent(choice=index, part=state.part("audio"), audio=_audio(audio)))
