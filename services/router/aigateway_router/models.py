@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from aigateway.v1 import gateway_service_pb2, model_pb2, provider_service_pb2, provider_service_pb2_grpc
+from aigateway_common import model_facts
 from aigateway_common.errors import GatewayError
 from grpc import aio
 
 from aigateway_router.provider_errors import from_provider
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from aigateway_router.routes import Routes
     from aigateway_router.settings import RouterSettings
@@ -122,7 +123,8 @@ class ModelCatalog:
             answer = await self._stubs[provider].ListModels(
                 provider_service_pb2.ProviderServiceListModelsRequest(), timeout=self._timeout
             )
-            models = tuple(_named(provider, model) for model in answer.models)
+            # On a thread: what is published about models takes a while to load, and hundreds of names a while to find.
+            models = await asyncio.to_thread(_known, provider, answer.models)
             listing = _Listing(models, "", time.monotonic() + self._ttl)
         except aio.AioRpcError as failure:
             error = from_provider(failure, provider, own_timeout=self._timeout)
@@ -131,6 +133,14 @@ class ModelCatalog:
             del self._asking[provider]
         self._listings[provider] = listing
         return listing
+
+
+def _known(provider: str, models: Sequence[model_pb2.Model]) -> tuple[model_pb2.Model, ...]:
+    """The models with the names to call them by, and with what is known of them beside their provider's word."""
+    entries = tuple(_named(provider, model) for model in models)
+    for entry in entries:
+        model_facts.complete(entry, provider)
+    return entries
 
 
 def _named(provider: str, model: model_pb2.Model) -> model_pb2.Model:

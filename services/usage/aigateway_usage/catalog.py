@@ -1,15 +1,14 @@
-"""Published prices, from the data that genai-prices ships; nothing is fetched.
+"""Published prices as rates; `aigateway_common.published` has the data.
 
-Its own calculator takes 0.2 ms a call, half of what the gateway spends on a whole one, so only the look-up is its, done
-once per model, and the arithmetic is `rates`' own (a test holds the two together). Importing it takes a sixth of a
-second, so it is not imported with this module: `load` does that on a thread.
+The calculator of genai-prices takes 0.2 ms a call, half of what the gateway spends on a whole one, so only the look-up
+is its, done once per model, and the arithmetic is `rates`' own (a test holds the two together).
 """
 
 from __future__ import annotations
 
-import gc
-from threading import Event
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from aigateway_common import published
 
 from aigateway_usage.rates import Price, Rates
 
@@ -18,12 +17,6 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
-
-_PROVIDERS: Final = {"gemini": "google"}
-"""Our name of a provider to genai-prices', where they differ."""
-
-
-_LOADED: Final = Event()
 
 
 class Listed:
@@ -42,37 +35,10 @@ class Listed:
         return found
 
 
-def load() -> None:
-    """Import the prices; for a thread, once.
-
-    They are a hundred thousand objects that stay. Making them sets off full collections, which hold all threads for
-    20-90 ms each, so there are none meanwhile, and later ones need not visit what is here by then.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        find("", "")
-        gc.freeze()
-    finally:
-        if collecting:
-            gc.enable()
-    _LOADED.set()
-
-
-def loaded() -> bool:
-    """Whether `find` is quick by now (a tenth of a millisecond; a millisecond for a name nobody knows)."""
-    return _LOADED.is_set()
-
-
 def find(provider: str, model: str) -> Listed | None:
     """The published price of a provider's model, or None."""
-    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 -- slow to import
-
-    try:
-        _, found = get_snapshot().find_provider_model(model, None, _PROVIDERS.get(provider, provider), None)
-    except LookupError:
-        return None
-    return Listed(found)
+    found = published.find(provider, model)
+    return None if found is None else Listed(found)
 
 
 def _rates(price: ModelPrice) -> Rates:

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from aigateway_common import logs, metrics
+from aigateway_common import logs, metrics, published
 
 from aigateway_usage import catalog
 from aigateway_usage.rates import Price, Rates, cost
@@ -58,10 +58,10 @@ class Pricer:
 
     async def load(self) -> None:
         """Load the published prices without holding the event loop; returns at once when that has been done."""
-        if catalog.loaded():
+        if published.loaded():
             return
         if self._loading is None:
-            self._loading = asyncio.create_task(asyncio.to_thread(catalog.load), name="prices-load")
+            self._loading = asyncio.create_task(asyncio.to_thread(published.load), name="prices-load")
         await asyncio.shield(self._loading)
 
     def needs_published(self, provider: str) -> bool:

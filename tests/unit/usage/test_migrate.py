@@ -112,15 +112,16 @@ async def test_a_newer_schema_is_refused_by_name(tmp_path: Path) -> None:
 async def test_published_prices_are_loaded_without_being_asked_for(tmp_path: Path) -> None:
     program = f"""
 import asyncio
-from aigateway_usage import catalog, server
+from aigateway_common import published
+from aigateway_usage import server
 from aigateway_usage.settings import UsageSettings
 server.WARM_UP_AFTER = 0
 async def main():
     component = server.UsageComponent(UsageSettings({f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}"!r}))
     await component.start()
-    print(catalog.loaded())
+    print(published.loaded())
     await component._warming
-    print(catalog.loaded())
+    print(published.loaded())
     await component.stop(1)
 asyncio.run(main())
 """
