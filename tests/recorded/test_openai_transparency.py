@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 ANSWERED = [one for one in (*load("openai", "chat"), *load("groq", "chat")) if one.status < 400]
 WHOLE = [one for one in ANSWERED if not one.streamed]
 STREAMS = [one for one in ANSWERED if one.streamed]
+EMBEDDINGS = [one for one in load("openai", "embeddings") if one.status < 400]
 HELLO = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 HEAD = {"id": "c1", "object": "chat.completion.chunk", "created": 17, "model": "m"}
 WORDS = ("content", "refusal", "reasoning", "reasoning_content")
@@ -131,6 +132,20 @@ async def test_a_stream_put_together_is_what_the_provider_sent(exchange: Exchang
 async def test_a_stream_is_what_the_provider_sent_chunk_by_chunk(exchange: Exchange) -> None:
     got = records(await through(exchange.provider, exchange.request, Answer.recorded(exchange)))
     assert [without_nulls(one) for one in got] == [without_nulls(one) for one in records(exchange.body)]
+
+
+@pytest.mark.parametrize("exchange", params(*EMBEDDINGS))
+async def test_vectors_are_the_decimals_or_the_bytes_that_the_provider_sent(exchange: Exchange) -> None:
+    parsed = to_proto.embed_call(json.dumps(exchange.request).encode())
+    with Upstream(Answer.recorded(exchange)) as stand_in:
+        adapter = create(ProviderSettings("openai", "openai", stand_in.url + "/v1", "key"))
+        try:
+            vectors = await adapter.embed(parsed.call, CallContext())
+        finally:
+            await adapter.aclose()
+    assert json.loads(from_proto.embeddings(vectors, base64_vectors=parsed.base64)) == exchange.json()
+    asked = stand_in.requests[0].json().get("encoding_format", "float")
+    assert asked == exchange.request.get("encoding_format", "float")
 
 
 def with_reasons(got: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:

@@ -105,6 +105,7 @@ def embed_call(body: bytes) -> ParsedEmbed:
         model=model,
         inputs=inputs,
         single_input=single,
+        decimals=not base64,
         dimensions=request.integer("dimensions", 1, _INT32),
         user=request.text("user") or "",
         dialect=message_pb2.DIALECT_OPENAI_CHAT,

@@ -95,6 +95,33 @@ def test_a_provider_that_speaks_openai_keeps_its_own_fields() -> None:
     assert found == expected
 
 
+def test_what_the_provider_wrote_when_a_choice_begins_stands_in_place_of_the_empty_text() -> None:
+    found = records(
+        Event(start=start(dialect=OPENAI).start, delta_extra_json=b'{"content":null,"refusal":null}'),
+        Event(choice=1, extra=chat_pb2.StreamExtra(), delta_extra_json=b'{"refusal":null}'),
+        Event(choice=1, text="x"),
+    )
+    assert [record["choices"][0]["delta"] for record in found] == [
+        {"role": "assistant", "content": None, "refusal": None},
+        {"role": "assistant", "content": "", "refusal": None},
+        {"content": "x"},
+    ]
+
+
+def test_extra_fields_of_the_usage_chunk_stay_with_it() -> None:
+    events = (
+        start(dialect=OPENAI, extra_json=b'{"service_tier":null}'),
+        finish(),
+        Event(
+            usage=tokens_pb2.TokenUsage(native_json=b'{"total_tokens":3}'),
+            extra_json=b'{"service_tier":"flex","p":"x"}',
+        ),
+    )
+    last = records(*events, include_usage=True, strict=False)[-1]
+    assert (last["usage"], last["service_tier"], last["p"]) == ({"total_tokens": 3}, "flex", "x")
+    assert [record["choices"][0]["finish_reason"] for record in records(*events)] == [None, "stop"]
+
+
 def test_the_extra_fields_of_another_dialect_are_not_shown() -> None:
     found = records(start(), Event(text="x", extra_json=b'{"type":"ping"}', delta_extra_json=b'{"a":1}'), finish())
     assert found[1] == chunk({"content": "x"})

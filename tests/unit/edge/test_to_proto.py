@@ -509,6 +509,14 @@ def test_embedding_inputs_are_texts_or_tokens(value: Any, inputs: list[dict[str,
 
 
 @pytest.mark.parametrize(
+    ("form", "decimals"), [({}, True), ({"encoding_format": "float"}, True), ({"encoding_format": "base64"}, False)]
+)
+def test_vectors_are_decimals_unless_asked_for_in_base64(form: dict[str, str], decimals: bool) -> None:  # a parameter
+    parsed = embed_call(embed(input="a", **form))
+    assert (parsed.call.decimals, parsed.base64) == (decimals, not decimals)
+
+
+@pytest.mark.parametrize(
     ("fields", "param"),
     [
         ({"input": ""}, "input"),

@@ -1,7 +1,7 @@
 """Embeddings: `POST /embeddings`, request and answer; pure.
 
 https://platform.openai.com/docs/api-reference/embeddings. Vectors are asked for in base64 (little-endian float32),
-a quarter of the size of decimals; hosts that send decimals all the same are understood.
+a quarter of the size of decimals, unless the caller reads decimals; whatever comes is understood.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ def to_body(call: embedding_pb2.EmbedCall, *, provider: str) -> tuple[bytes, lis
     body: Json = {
         "model": call.model,
         "input": inputs[0] if call.single_input and len(inputs) == 1 else inputs,
-        "encoding_format": "base64",
     }
+    if not call.decimals:  # which are what every host sends unasked
+        body["encoding_format"] = "base64"
     if call.HasField("dimensions"):
         body["dimensions"] = call.dimensions
     if call.user:

@@ -37,6 +37,10 @@ def test_inputs_keep_their_form_and_vectors_are_asked_for_in_base64(
     assert (body, notes) == ({"model": "e", "input": written, "encoding_format": "base64"}, [])
 
 
+def test_a_caller_who_reads_decimals_gets_those_that_the_host_wrote() -> None:
+    assert sent(inputs=[Input(text="a")], decimals=True) == ({"model": "e", "input": ["a"]}, [])
+
+
 def test_dimensions_user_and_extra_fields_are_sent() -> None:
     body, notes = sent(
         inputs=[Input(text="a")],

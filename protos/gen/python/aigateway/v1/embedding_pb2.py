@@ -27,7 +27,7 @@ from aigateway.v1 import message_pb2 as aigateway_dot_v1_dot_message__pb2
 from aigateway.v1 import tokens_pb2 as aigateway_dot_v1_dot_tokens__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61igateway/v1/embedding.proto\x12\x0c\x61igateway.v1\x1a\x17\x61igateway/v1/chat.proto\x1a\x1a\x61igateway/v1/message.proto\x1a\x19\x61igateway/v1/tokens.proto\"R\n\x0e\x45mbeddingInput\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12(\n\x06tokens\x18\x02 \x01(\x0b\x32\x16.aigateway.v1.TokenIdsH\x00\x42\x06\n\x04kind\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"\x8d\x03\n\tEmbedCall\x12\r\n\x05model\x18\x01 \x01(\t\x12,\n\x06inputs\x18\x02 \x03(\x0b\x32\x1c.aigateway.v1.EmbeddingInput\x12\x17\n\ndimensions\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x0c\n\x04user\x18\x04 \x01(\t\x12;\n\x12translation_policy\x18\x05 \x01(\x0e\x32\x1f.aigateway.v1.TranslationPolicy\x12&\n\x07\x64ialect\x18\x06 \x01(\x0e\x32\x15.aigateway.v1.Dialect\x12\x12\n\nextra_json\x18\x07 \x01(\x0c\x12\x46\n\x10provider_options\x18\x08 \x03(\x0b\x32,.aigateway.v1.EmbedCall.ProviderOptionsEntry\x12\x14\n\x0csingle_input\x18\t \x01(\x08\x1a\x36\n\x14ProviderOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x42\r\n\x0b_dimensions\"\xe1\x01\n\nEmbeddings\x12\r\n\x05model\x18\x01 \x01(\t\x12+\n\nembeddings\x18\x02 \x03(\x0b\x32\x17.aigateway.v1.Embedding\x12\'\n\x05usage\x18\x03 \x01(\x0b\x32\x18.aigateway.v1.TokenUsage\x12\x32\n\x0btranslation\x18\x04 \x03(\x0b\x32\x1d.aigateway.v1.TranslationNote\x12&\n\x07\x64ialect\x18\x05 \x01(\x0e\x32\x15.aigateway.v1.Dialect\x12\x12\n\nextra_json\x18\x06 \x01(\x0c\"*\n\tEmbedding\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0e\n\x06values\x18\x02 \x03(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61igateway/v1/embedding.proto\x12\x0c\x61igateway.v1\x1a\x17\x61igateway/v1/chat.proto\x1a\x1a\x61igateway/v1/message.proto\x1a\x19\x61igateway/v1/tokens.proto\"R\n\x0e\x45mbeddingInput\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12(\n\x06tokens\x18\x02 \x01(\x0b\x32\x16.aigateway.v1.TokenIdsH\x00\x42\x06\n\x04kind\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"\x9f\x03\n\tEmbedCall\x12\r\n\x05model\x18\x01 \x01(\t\x12,\n\x06inputs\x18\x02 \x03(\x0b\x32\x1c.aigateway.v1.EmbeddingInput\x12\x17\n\ndimensions\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x0c\n\x04user\x18\x04 \x01(\t\x12;\n\x12translation_policy\x18\x05 \x01(\x0e\x32\x1f.aigateway.v1.TranslationPolicy\x12&\n\x07\x64ialect\x18\x06 \x01(\x0e\x32\x15.aigateway.v1.Dialect\x12\x12\n\nextra_json\x18\x07 \x01(\x0c\x12\x46\n\x10provider_options\x18\x08 \x03(\x0b\x32,.aigateway.v1.EmbedCall.ProviderOptionsEntry\x12\x14\n\x0csingle_input\x18\t \x01(\x08\x12\x10\n\x08\x64\x65\x63imals\x18\n \x01(\x08\x1a\x36\n\x14ProviderOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x42\r\n\x0b_dimensions\"\xe1\x01\n\nEmbeddings\x12\r\n\x05model\x18\x01 \x01(\t\x12+\n\nembeddings\x18\x02 \x03(\x0b\x32\x17.aigateway.v1.Embedding\x12\'\n\x05usage\x18\x03 \x01(\x0b\x32\x18.aigateway.v1.TokenUsage\x12\x32\n\x0btranslation\x18\x04 \x03(\x0b\x32\x1d.aigateway.v1.TranslationNote\x12&\n\x07\x64ialect\x18\x05 \x01(\x0e\x32\x15.aigateway.v1.Dialect\x12\x12\n\nextra_json\x18\x06 \x01(\x0c\"*\n\tEmbedding\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0e\n\x06values\x18\x02 \x03(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,11 +41,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENIDS']._serialized_start=210
   _globals['_TOKENIDS']._serialized_end=233
   _globals['_EMBEDCALL']._serialized_start=236
-  _globals['_EMBEDCALL']._serialized_end=633
-  _globals['_EMBEDCALL_PROVIDEROPTIONSENTRY']._serialized_start=564
-  _globals['_EMBEDCALL_PROVIDEROPTIONSENTRY']._serialized_end=618
-  _globals['_EMBEDDINGS']._serialized_start=636
-  _globals['_EMBEDDINGS']._serialized_end=861
-  _globals['_EMBEDDING']._serialized_start=863
-  _globals['_EMBEDDING']._serialized_end=905
+  _globals['_EMBEDCALL']._serialized_end=651
+  _globals['_EMBEDCALL_PROVIDEROPTIONSENTRY']._serialized_start=582
+  _globals['_EMBEDCALL_PROVIDEROPTIONSENTRY']._serialized_end=636
+  _globals['_EMBEDDINGS']._serialized_start=654
+  _globals['_EMBEDDINGS']._serialized_end=879
+  _globals['_EMBEDDING']._serialized_start=881
+  _globals['_EMBEDDING']._serialized_end=923
 # @@protoc_insertion_point(module_scope)

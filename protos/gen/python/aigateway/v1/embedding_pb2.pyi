@@ -106,6 +106,7 @@ class EmbedCall(message.Message):
     EXTRA_JSON_FIELD_NUMBER: builtins.int
     PROVIDER_OPTIONS_FIELD_NUMBER: builtins.int
     SINGLE_INPUT_FIELD_NUMBER: builtins.int
+    DECIMALS_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Required. To the router: the name the caller uses. To an adapter: the provider's own model name."""
     dimensions: builtins.int
@@ -120,6 +121,10 @@ class EmbedCall(message.Message):
     """Optional. Request fields of the caller's dialect that have no neutral form: one JSON object."""
     single_input: builtins.bool
     """True when the caller gave one text and not a list."""
+    decimals: builtins.bool
+    """True when the caller reads the vectors as decimals: a provider that offers several forms is asked for these, so that
+    each number comes back as it was written. Else the adapter picks the form that is cheapest to carry.
+    """
     @builtins.property
     def inputs(self) -> containers.RepeatedCompositeFieldContainer[EmbeddingInput]:
         """Required. The texts, at least one."""
@@ -140,10 +145,11 @@ class EmbedCall(message.Message):
         extra_json: builtins.bytes = ...,
         provider_options: abc.Mapping[builtins.str, builtins.bytes] | None = ...,
         single_input: builtins.bool = ...,
+        decimals: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_dimensions", b"_dimensions", "dimensions", b"dimensions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_dimensions", b"_dimensions", "dialect", b"dialect", "dimensions", b"dimensions", "extra_json", b"extra_json", "inputs", b"inputs", "model", b"model", "provider_options", b"provider_options", "single_input", b"single_input", "translation_policy", b"translation_policy", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_dimensions", b"_dimensions", "decimals", b"decimals", "dialect", b"dialect", "dimensions", b"dimensions", "extra_json", b"extra_json", "inputs", b"inputs", "model", b"model", "provider_options", b"provider_options", "single_input", b"single_input", "translation_policy", b"translation_policy", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimensions: _TypeAlias = typing.Literal["dimensions"]  # noqa: Y015
     _WhichOneofArgType__dimensions: _TypeAlias = typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015
