@@ -91,14 +91,15 @@ class Events:
             case "refusal":
                 self._refused = True
                 return self._say(event.part, event.refusal)
-            case "native":
-                return self._native(event.native)
-            case "native_event":
-                return self._native_event(event.native_event)
-            case "audio" if event.audio.transcript:
-                return self._say(event.part, event.audio.transcript)
-            case "extra" if self._own and event.delta_extra_json:
-                return self._extra(event)
+            case "audio":
+                return self._say(event.part, event.audio.transcript) if event.audio.transcript else b""
+            case other:
+                return self._rarely(other, event)
+        return b""
+
+    def _rarely(self, kind: str | None, event: chat_pb2.ChatEvent) -> bytes:
+        """What comes once in a stream, or from Anthropic only."""
+        match kind:
             case "start":
                 return self._start(event.start)
             case "finish":
@@ -106,6 +107,12 @@ class Events:
                 return self._close()
             case "usage":
                 self._usage = event.usage
+            case "native":
+                return self._native(event.native)
+            case "native_event":
+                return self._native_event(event.native_event)
+            case "extra" if self._own and event.delta_extra_json:
+                return self._extra(event)
             case _:
                 pass
         return b""

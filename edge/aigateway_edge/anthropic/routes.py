@@ -9,18 +9,22 @@ from aigateway_common import attributes
 from aigateway_common.errors import invalid
 from typing_extensions import override
 
+from aigateway_edge.anthropic.carriers import ANTHROPIC as ANTHROPIC_NAME
 from aigateway_edge.anthropic.events import Events
 from aigateway_edge.anthropic.failures import ANTHROPIC
 from aigateway_edge.anthropic.from_proto import message, token_count
-from aigateway_edge.anthropic.to_proto import ParsedMessages, messages_call
+from aigateway_edge.anthropic.to_proto import VERSION_FIELD, ParsedMessages, messages_call
 from aigateway_edge.chat_route import ChatRoute
 from aigateway_edge.exchange import Edge, Exchange
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-VERSION: Final = b"2023-06-01"
-"""The `anthropic-version` that this surface speaks; the API demands the header, and so does the gateway."""
+VERSIONS: Final = (b"2023-06-01", b"2026-10-21")
+"""What `anthropic-version` may say; the API demands the header, and so does the gateway.
+
+They differ in what Anthropic refuses, so the caller's own goes on to it: https://platform.claude.com/docs/en/api/versioning.
+"""
 
 
 class AskedMessages:
@@ -81,9 +85,11 @@ class CountTokens:
 
 async def _read(exchange: Exchange, *, counting: bool = False) -> ParsedMessages:
     version = exchange.inbound.header(b"anthropic-version")
-    if version != VERSION:
-        raise invalid("anthropic-version", f"header `anthropic-version` must be `{VERSION.decode()}`")
+    if version not in VERSIONS:
+        known = " or ".join(f"`{one.decode()}`" for one in VERSIONS)
+        raise invalid("anthropic-version", f"header `anthropic-version` must be {known}")
     betas = exchange.inbound.header(b"anthropic-beta").decode("ascii", "replace")
     parsed = messages_call(await exchange.body(), betas, counting=counting)
+    parsed.call.provider_options[ANTHROPIC_NAME] = b'{"%b":"%b"}' % (VERSION_FIELD, version)
     exchange.places = parsed.conversation.renamed
     return parsed

@@ -7,6 +7,7 @@ were found on. https://platform.claude.com/docs/en/api/messages
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import orjson
 from aigateway.v1 import chat_pb2
@@ -18,8 +19,10 @@ from aigateway_edge.anthropic.messages import Conversation
 from aigateway_edge.anthropic.tools import tool_choice, tools
 from aigateway_edge.fields import Fields, parse
 
-BETA: str = "anthropic_beta"
+BETA: Final = "anthropic_beta"
 """The field that stands for the header `anthropic-beta`, as on hosts of Claude that take it in the body."""
+VERSION_FIELD: Final = b"anthropic_version"
+"""The same for `anthropic-version`; for Anthropic's eyes only, since it asks nothing of other providers."""
 
 
 @dataclass(frozen=True, slots=True)

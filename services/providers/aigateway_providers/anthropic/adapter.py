@@ -19,7 +19,7 @@ from aigateway_providers.anthropic.stream import StreamReader
 from aigateway_providers.upstream import Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     from aigateway.v1 import chat_pb2, embedding_pb2
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aigateway_providers.upstream import UpstreamResponse
 
 VERSION: Final = "2023-06-01"
-"""The `anthropic-version` that the translators speak; `headers` of the settings may name another."""
+"""The `anthropic-version` that the translators speak; the settings, or a caller of its dialect, may name another."""
 _MESSAGES: Final = "/v1/messages"
 _PAGE_SIZE: Final = 1000
 _MAX_PAGES: Final = 50
@@ -46,10 +46,9 @@ class AnthropicAdapter:
         self._settings = settings
         self._name = settings.name
         configured = {name.lower() for name in settings.headers}
-        headers = {"x-api-key": settings.api_key, "anthropic-version": VERSION}
-        self._upstream = Upstream(
-            settings, {name: value for name, value in headers.items() if value and name not in configured}
-        )
+        key = settings.api_key if "x-api-key" not in configured else ""
+        self._upstream = Upstream(settings, {"x-api-key": key} if key else {})
+        self._configured = configured & {"anthropic-version", "anthropic-beta"}
 
     @property
     def capabilities(self) -> model_pb2.Capabilities:
@@ -64,6 +63,7 @@ class AnthropicAdapter:
             files=True,
             structured_output=True,
             reasoning=True,
+            finish_reasons=response.FINISH_REASONS,
             count_tokens=True,
         )
 
@@ -71,7 +71,7 @@ class AnthropicAdapter:
         """The whole answer."""
         sent = request.build(call, self._settings, stream=False)
         status, headers, body = await self._upstream.fetch(
-            "POST", _MESSAGES, context=context, body=sent.body, headers=sent.headers
+            "POST", _MESSAGES, context=context, body=sent.body, headers=self._headers(sent.headers)
         )
         if status != 200:
             raise errors.from_answer(self._name, status, headers, body)
@@ -85,7 +85,9 @@ class AnthropicAdapter:
     ) -> AsyncGenerator[list[chat_pb2.ChatEvent], None]:
         """The answer in events; each item is what one upstream read brought."""
         sent = request.build(call, self._settings, stream=True)
-        opened = await self._upstream.send("POST", _MESSAGES, context=context, body=sent.body, headers=sent.headers)
+        opened = await self._upstream.send(
+            "POST", _MESSAGES, context=context, body=sent.body, headers=self._headers(sent.headers)
+        )
         async with opened as answer:
             if answer.status != 200:
                 raise errors.from_answer(self._name, answer.status, answer.headers, await answer.read())
@@ -98,7 +100,7 @@ class AnthropicAdapter:
         """The tokens of the prompt."""
         sent = request.count(call, self._settings)
         status, headers, body = await self._upstream.fetch(
-            "POST", f"{_MESSAGES}/count_tokens", context=context, body=sent.body, headers=sent.headers
+            "POST", f"{_MESSAGES}/count_tokens", context=context, body=sent.body, headers=self._headers(sent.headers)
         )
         if status != 200:
             raise errors.from_answer(self._name, status, headers, body)
@@ -121,7 +123,7 @@ class AnthropicAdapter:
         after = ""
         for _ in range(_MAX_PAGES):
             path = f"/v1/models?limit={_PAGE_SIZE}" + (f"&after_id={quote(after, safe='')}" if after else "")
-            status, headers, body = await self._upstream.fetch("GET", path, context=context)
+            status, headers, body = await self._upstream.fetch("GET", path, context=context, headers=self._headers({}))
             if status != 200:
                 raise errors.from_answer(self._name, status, headers, body)
             try:
@@ -137,6 +139,11 @@ class AnthropicAdapter:
     async def aclose(self) -> None:
         """Close the upstream connections."""
         await self._upstream.aclose()
+
+    def _headers(self, wanted: Mapping[str, str]) -> dict[str, str]:
+        """The headers of one request; what the settings fix is there already."""
+        headers = {"anthropic-version": VERSION, **wanted}
+        return {name: value for name, value in headers.items() if name not in self._configured}
 
     async def _events(
         self, answer: UpstreamResponse, sent: request.Request

@@ -53,6 +53,7 @@ def page(body: bytes, provider: str) -> Page:
     Raises:
         splice.UNREADABLE: it is not a page of models.
     """
+    body.decode()  # what is passed on unread must be text too
     found = _PAGE.decode(body)
     return Page([_model(raw, provider) for raw in found.data], (found.last_id or "") if found.has_more else "")
 

@@ -5,7 +5,7 @@ https://platform.claude.com/docs/en/api/messages
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 _V = TypeVar("_V")
 
-_BETA: Final = "anthropic_beta"
-"""The field of a body that stands for the header `anthropic-beta`, as other hosts of Claude have it."""
+_HEADERS: Final = {"anthropic_version": "anthropic-version", "anthropic_beta": "anthropic-beta"}
+"""Fields of a body that stand for headers, as other hosts of Claude have them."""
 _ANSWERING: Final = frozenset(
     {
         "max_tokens",
@@ -48,7 +48,7 @@ _ANSWERING: Final = frozenset(
     }
 )
 """Fields that matter to an answer only, which counting refuses."""
-_betas: Final[msgspec.json.Decoder[str | list[str] | None]] = msgspec.json.Decoder(str | list[str] | None)
+_names: Final[msgspec.json.Decoder[str | list[str] | None]] = msgspec.json.Decoder(str | list[str] | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Request:
     """The tool whose input is the answer itself; empty when there is none."""
     translation: list[chat_pb2.TranslationNote]
     """What could not be carried as asked."""
-    headers: dict[str, str] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     """Headers of this request alone."""
     own: bool = False
     """The caller speaks Anthropic's dialect, and so can be shown its raw events."""
@@ -122,19 +122,23 @@ def _body(call: chat_pb2.ChatCall, settings: ProviderSettings, report: Report) -
     return body, answer_tool
 
 
-def _headers(body: dict[str, Any]) -> dict[str, str] | None:
-    """Take the beta features out of `body`, where the API does not look for them, and into their header."""
-    field = body.pop(_BETA, None)
-    if field is None:
-        return None
-    try:
-        found = _betas.decode(orjson.dumps(field))
-    except msgspec.ValidationError as error:
-        raise invalid(_BETA, f"`{_BETA}` must be a list of names") from error
-    names = ",".join([found] if isinstance(found, str) else found or ())
-    if not (names.isascii() and names.isprintable()):
-        raise invalid(_BETA, f"`{_BETA}` must be a list of names")
-    return {"anthropic-beta": names} if names else None
+def _headers(body: dict[str, Any]) -> dict[str, str]:
+    """Take the version and the beta features out of `body`, where the API does not look for them."""
+    found: dict[str, str] = {}
+    for name, header in _HEADERS.items():
+        value = body.pop(name, None)
+        if value is None:
+            continue
+        try:
+            names = _names.decode(orjson.dumps(value))
+        except msgspec.ValidationError as error:
+            raise invalid(name, f"`{name}` must be a name or a list of names") from error
+        text = names if isinstance(names, str) else ",".join(names or ())
+        if not (text.isascii() and text.isprintable()):
+            raise invalid(name, f"`{name}` holds characters that no name has")
+        if text:
+            found[header] = text
+    return found
 
 
 def _limit(call: chat_pb2.ChatCall, settings: ProviderSettings) -> int:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from aigateway_providers.anthropic.request import Request
 
-_FINISH: Final[Mapping[str, chat_pb2.FinishReason.ValueType]] = {
+FINISH_REASONS: Final[Mapping[str, chat_pb2.FinishReason.ValueType]] = {
     "end_turn": chat_pb2.FINISH_REASON_STOP,
     "stop_sequence": chat_pb2.FINISH_REASON_STOP,
     "compaction": chat_pb2.FINISH_REASON_STOP,
@@ -63,6 +63,7 @@ def completion(body: bytes, request: Request, *, created: int) -> chat_pb2.ChatC
     Raises:
         splice.UNREADABLE: the body is not a message.
     """
+    body.decode()  # what is passed on unread must be text too
     answer = _MESSAGE.decode(body)
     parts = [part_of(raw, request.answer_tool) for raw in answer.content]
     calls = any(part.HasField("tool_call") for part in parts)
@@ -106,7 +107,7 @@ def finish_reason(native: str | None, *, calls: bool) -> chat_pb2.FinishReason.V
         native: Anthropic's `stop_reason`.
         calls: Whether the answer calls tools of the caller; a structured answer stops with `tool_use` without any.
     """
-    reason = _FINISH.get(native or "", chat_pb2.FINISH_REASON_STOP)
+    reason = FINISH_REASONS.get(native or "", chat_pb2.FINISH_REASON_STOP)
     if reason == chat_pb2.FINISH_REASON_TOOL_CALLS and not calls:
         return chat_pb2.FINISH_REASON_STOP
     return reason

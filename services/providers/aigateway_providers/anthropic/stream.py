@@ -19,6 +19,8 @@ from aigateway_providers.anthropic.usage import token_usage
 if TYPE_CHECKING:
     from aigateway_providers.anthropic.request import Request
 
+_WITHIN: Final = frozenset({"content_block_start", "message_delta", "message_stop"})
+"""Records that only a message that has begun can have."""
 _NEUTRAL: Final = frozenset({"text", "thinking", "redacted_thinking", "tool_use"})
 
 
@@ -82,7 +84,10 @@ class StreamReader:
         """
         if self.finished:
             return
+        data.decode()  # what is passed on unread must be text too
         event = _EVENT.decode(data)
+        if not self._started and event.type in _WITHIN:
+            raise msgspec.ValidationError(f"`{event.type}` came before `message_start`")
         match event.type:
             case "content_block_delta":
                 block = self._blocks.get(event.index)

@@ -77,8 +77,9 @@ def test_what_was_asked_is_what_is_sent(fields: dict[str, Any]) -> None:
     assert sent(**fields) == body(**fields)
 
 
-async def test_beta_features_go_into_their_header() -> None:
+async def test_the_version_and_beta_features_go_into_their_headers() -> None:
     call = messages_call(json.dumps(body()).encode(), "one-2026, two-2026").call
+    call.provider_options["anthropic"] = b'{"anthropic_version":"2026-10-21"}'
     with Upstream(Answer.of({"input_tokens": 3, "context_management": {"original_input_tokens": 5}})) as stand_in:
         async with claude(stand_in.url) as adapter:
             assert isinstance(adapter, TokenCounter)
@@ -88,6 +89,7 @@ async def test_beta_features_go_into_their_header() -> None:
     )
     (request,) = stand_in.requests
     assert (request.method, request.path) == ("POST", "/v1/messages/count_tokens")
+    assert request.headers["anthropic-version"] == "2026-10-21"
     assert request.headers["anthropic-beta"] == "one-2026,two-2026"
     assert request.json() == {"model": "claude-opus-5", "messages": HI}
 
