@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -32,6 +33,7 @@ def up(overrides: Overrides, *, split: bool, ready_fd: int | None, lifeline_fd: 
     plan = _prepared(overrides)
 
     def ready(addresses: Addresses) -> None:
+        _settle()
         _tell(ready_fd, addresses)
         banner.show(plan, addresses, split=split)
 
@@ -53,6 +55,7 @@ def serve(services: str, overrides: Overrides, *, ready_fd: int | None, lifeline
     log = logs.get("launcher")
 
     def ready(addresses: Addresses) -> None:
+        _settle()
         _tell(ready_fd, addresses)
         log.info("ready", services=list(group.names), http=addresses.http, grpc=addresses.grpc)
 
@@ -111,6 +114,12 @@ def _until_stopped(run: Callable[[asyncio.Event], Awaitable[None]], lifeline_fd:
         await run(stop)
 
     asyncio.run(main())
+
+
+def _settle() -> None:
+    """Let the collector run again, and never look at what the start has made, most of which stays for good."""
+    gc.freeze()
+    gc.enable()
 
 
 def _tell(descriptor: int | None, addresses: Addresses) -> None:
