@@ -53,6 +53,8 @@ _ECHOED: Final[Mapping[str, Any]] = {
     "user": None,
 }
 """What an answer repeats of its request, and says where the request left it out."""
+_HARMLESS: Final[Mapping[str, bytes]] = {"store": b"false", "truncation": b'"disabled"'}
+"""Values that ask for nothing."""
 _PLACE: Final = re.compile(r"\bmessages\[(\d{1,9})\]")
 _LOGPROBS: Final = "message.output_text.logprobs"
 
@@ -146,10 +148,12 @@ def _for_openai(request: Fields, *, stream: bool) -> dict[str, Any]:
     metadata = request.peek("metadata")
     if request.take("metadata", _metadata, "an object with string values") is not None:
         found["metadata"] = orjson.Fragment(metadata)
-    if request.peek("store") == b"false":
-        found["store"] = request.boolean("store")
-    if request.peek("truncation") == b'"disabled"':
-        found["truncation"] = request.text("truncation")
+    for key, harmless in _HARMLESS.items():
+        value = request.peek(key)
+        if value in (harmless, b"null"):
+            request.raw(key)
+        if value == harmless:
+            found[key] = orjson.Fragment(value)
     if (options := request.object_json("stream_options")) is not None:
         if not stream:
             raise invalid("stream_options", "`stream_options` is only allowed when `stream` is true")
