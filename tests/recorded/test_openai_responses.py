@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 from aigateway_common.errors import GatewayError
+from aigateway_edge.openai import from_proto as chat_from_proto
+from aigateway_edge.openai import to_proto as chat_to_proto
+from aigateway_edge.responses import from_proto, to_proto
+from aigateway_edge.responses.events import Events
+from aigateway_edge.responses.state import Ids
 from aigateway_providers.adapter import CallContext
 from aigateway_providers.openai_compat.adapter import create
+from aigateway_providers.openai_responses.request import to_body
 from aigateway_providers.settings import ProviderSettings
 from support.exchanges import Expected, load, params
 from support.recorded import assembled, failed, openai_responses, seen
@@ -19,6 +26,8 @@ if TYPE_CHECKING:
 
 EXCHANGES = load("openai", "responses")
 STREAMS = [one for one in EXCHANGES if one.streamed]
+BUILT_IN = [one for one in EXCHANGES if "builtin_tools" in one.features]
+"""These ask for tools that run at OpenAI, which the edge refuses until there is state; adapters carry them."""
 WHOLE = [one for one in EXCHANGES if not one.streamed and one.status < 400]
 
 Replayed = tuple[Expected, "chat_pb2.ChatCompletion | None", "list[chat_pb2.ChatEvent]"]
@@ -70,3 +79,52 @@ async def test_a_recorded_stream_is_told_whole_and_in_order(exchange: Exchange, 
     got, _, events = await replay(exchange, piece_size)
     assert got == openai_responses.expected(exchange)
     assert openai_responses.shown(events) == openai_responses.events(exchange)
+
+
+@pytest.mark.parametrize("exchange", params(*(one for one in EXCHANGES if one not in BUILT_IN)))
+async def test_the_edge_asks_what_was_recorded(exchange: Exchange) -> None:
+    call = to_proto.response_call(json.dumps(exchange.request).encode()).call
+    body, notes = to_body(call, provider="openai", stream=exchange.streamed)
+    assert (openai_responses.differences(json.loads(body), exchange.request), notes) == ([], [])
+
+
+@pytest.mark.parametrize("exchange", params(*BUILT_IN))
+def test_the_edge_refuses_built_in_tools(exchange: Exchange) -> None:
+    with pytest.raises(GatewayError) as caught:
+        to_proto.response_call(json.dumps(exchange.request).encode())
+    assert caught.value.reason.name == "UNSUPPORTED"
+
+
+@pytest.mark.parametrize("exchange", params(*WHOLE))
+async def test_the_edge_shows_what_was_recorded(exchange: Exchange) -> None:
+    _, completion, _ = await replay(exchange)
+    assert completion is not None
+    body, notes = from_proto.response(completion, {}, Ids())
+    assert (json.loads(body), notes) == (exchange.json(), [])
+
+
+@pytest.mark.parametrize("exchange", params(*STREAMS))
+async def test_the_edge_shows_the_events_that_were_recorded(exchange: Exchange) -> None:
+    _, _, events = await replay(exchange)
+    out = Events({})
+    shown = out.write(events) + out.end()
+    lines = [json.loads(line[5:]) for line in shown.decode().splitlines() if line.startswith("data:")]
+    assert lines == openai_responses.events(exchange)
+
+
+@pytest.mark.parametrize("exchange", params(*WHOLE))
+async def test_a_chat_client_that_echoes_its_history_sends_reasoning_and_calls_back(exchange: Exchange) -> None:
+    _, completion, _ = await replay(exchange)
+    assert completion is not None
+    shown, _ = chat_from_proto.chat_completion(completion, request_id="r")
+    message = json.loads(shown)["choices"][0]["message"]
+    again = {"model": "gpt-5-pro", "messages": [{"role": "user", "content": "Hi"}, message]}
+    sent, notes = to_body(chat_to_proto.chat_call(json.dumps(again).encode()).call, provider="openai", stream=False)
+    assert notes == []
+    items, told = exchange.json()["output"], json.loads(sent)["input"]
+    assert [one for one in told if one.get("type") == "reasoning"] == [
+        one for one in items if one["type"] == "reasoning"
+    ]
+    assert [(one["call_id"], one["name"], one["arguments"]) for one in told if one.get("type") == "function_call"] == [
+        (one["call_id"], one["name"], one["arguments"]) for one in items if one["type"] == "function_call"
+    ]
