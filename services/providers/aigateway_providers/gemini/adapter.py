@@ -11,7 +11,7 @@ from aigateway.v1 import model_pb2
 from aigateway_common.errors import GatewayError
 
 from aigateway_providers import upstream_errors
-from aigateway_providers.gemini import embeddings, errors, media, models, records, request, response, wire
+from aigateway_providers.gemini import counting, embeddings, errors, media, models, records, request, response, wire
 from aigateway_providers.gemini.stream import ChatStream
 from aigateway_providers.media_fetch import MediaFetcher
 from aigateway_providers.report import Report
@@ -53,6 +53,7 @@ class GeminiAdapter:
             files=True,
             structured_output=True,
             reasoning=True,
+            count_tokens=True,
         )
 
     @property
@@ -102,6 +103,18 @@ class GeminiAdapter:
                 yield events
             if stream.failure is not None:
                 raise stream.failure
+
+    async def count_tokens(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.TokenCount:
+        """The tokens of the prompt."""
+        call = await self._media.inline(call, context)
+        report = Report(call.translation_policy)
+        body = counting.count_body(request.chat_body(call, report), _resource(call.model))
+        notes = report.settle()
+        answer = await self._fetch("POST", _path(call.model, "countTokens"), context, body)
+        try:
+            return counting.token_count(answer, notes)
+        except upstream_errors.UNREADABLE as error:
+            raise self._unreadable(answer) from error
 
     async def embed(self, call: embedding_pb2.EmbedCall, context: CallContext) -> embedding_pb2.Embeddings:
         """The vectors."""
