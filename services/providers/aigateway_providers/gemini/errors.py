@@ -42,7 +42,7 @@ def from_body(provider: str, status: int, body: bytes, headers: Mapping[str, str
         return upstream_errors.not_json(provider, status or 502)
     code = found.get("code")
     number = status or (code if isinstance(code, int) and 400 <= code < 600 else 502)
-    details = [detail for detail in found.get("details") or [] if isinstance(detail, dict)]
+    details = _objects(found.get("details"))
     native_reason = _first(details, "ErrorInfo", "reason")
     full_for_today = number == 429 and any(_DAILY in str(quota.get("quotaId")) for quota in _quotas(details))
     return upstream_errors.from_status(
@@ -73,6 +73,11 @@ def _status(body: bytes) -> dict[str, Any] | None:
     return error if isinstance(error, dict) else None
 
 
+def _objects(value: object) -> list[dict[str, Any]]:
+    """The objects of a list, where there is one."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
 def _of(details: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [detail for detail in details if str(detail.get("@type")).endswith(f"google.rpc.{kind}")]
 
@@ -82,18 +87,13 @@ def _first(details: list[dict[str, Any]], kind: str, field: str) -> str | None:
 
 
 def _quotas(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        violation
-        for detail in _of(details, "QuotaFailure")
-        for violation in detail.get("violations") or []
-        if isinstance(violation, dict)
-    ]
+    return [violation for detail in _of(details, "QuotaFailure") for violation in _objects(detail.get("violations"))]
 
 
 def _field(details: list[dict[str, Any]]) -> str | None:
     """The first field that `BadRequest` names, in the words of Gemini's own request."""
-    violations = [v for detail in _of(details, "BadRequest") for v in detail.get("fieldViolations") or []]
-    return next((str(v["field"]) for v in violations if isinstance(v, dict) and v.get("field")), None)
+    violations = [v for detail in _of(details, "BadRequest") for v in _objects(detail.get("fieldViolations"))]
+    return next((str(v["field"]) for v in violations if v.get("field")), None)
 
 
 def _retry_after(details: list[dict[str, Any]], headers: Mapping[str, str]) -> float | None:

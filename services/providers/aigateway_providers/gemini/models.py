@@ -37,6 +37,7 @@ def page(body: bytes, provider: str) -> tuple[list[model_pb2.Model], str]:
     Raises:
         msgspec.DecodeError: The JSON is no such page.
     """
+    body.decode()  # what is passed on unread must be text too
     found = msgspec.json.decode(body, type=_Page)
     models = [model for raw in found.models if (model := _model(raw, provider)) is not None]
     return models, found.next_page_token

@@ -125,7 +125,7 @@ def choice(candidate: Mapping[str, Raw]) -> chat_pb2.Choice:
     native = wire.text(candidate.get("finishReason"))
     called = any(made.WhichOneof("kind") == "tool_call" for made in parts)
     return chat_pb2.Choice(
-        index=wire.integer(candidate.get("index")) or 0,
+        index=wire.place(candidate.get("index")),
         message=message_pb2.Message(role=message_pb2.ROLE_ASSISTANT, parts=parts),
         finish_reason=finish_reason(native, called=called),
         native_finish_reason=native,

@@ -144,7 +144,7 @@ class ChatStream:
         events.append(Event(start=start))
 
     def _candidate(self, candidate: Mapping[str, Raw], events: list[Event]) -> None:
-        index = wire.integer(candidate.get("index")) or 0
+        index = wire.place(candidate.get("index"))
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = _Choice(index)

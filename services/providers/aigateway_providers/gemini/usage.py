@@ -6,7 +6,7 @@ Google's own tools are counted beside the prompt.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 from aigateway.v1 import tokens_pb2
@@ -24,7 +24,7 @@ _SPLIT: Final = frozenset({_PROMPT, _CANDIDATES, _CACHE})
 
 class _Share(msgspec.Struct, rename="camel"):
     modality: str = ""
-    token_count: int = 0
+    token_count: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] = 0
 
 
 _SHARES: Final = msgspec.json.Decoder(list[_Share])

@@ -6,7 +6,7 @@ Integers of any size, the order of keys and unknown fields survive. Not for what
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import orjson
@@ -25,12 +25,18 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _OBJECTS: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 _VALUES: Final = msgspec.json.Decoder(list[Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
-_INTEGER: Final = msgspec.json.Decoder(int)
+_INTEGER: Final = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)])
+_PLACE: Final = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)])
 _FLAG: Final = msgspec.json.Decoder(bool)
 
 
 def compact(body: bytes) -> bytes:
-    """`body` without the white space between its tokens; pieces of it then fit into one line of an event stream."""
+    """`body` without the white space between its tokens; pieces of it then fit into one line of an event stream.
+
+    Raises:
+        UnicodeDecodeError: It is not UTF-8, which what is passed on unread must be, too.
+    """
+    body.decode()
     return bytes(msgspec.json.format(body, indent=-1)) if b"\n" in body else body
 
 
@@ -55,8 +61,13 @@ def text(raw: Raw | None) -> str:
 
 
 def integer(raw: Raw | None) -> int | None:
-    """An integer; None when absent."""
+    """An integer of 64 bits; None when absent."""
     return _INTEGER.decode(raw) if raw is not None else None
+
+
+def place(raw: Raw | None) -> int:
+    """A place in a list; 0 when absent."""
+    return _PLACE.decode(raw) if raw is not None else 0
 
 
 def flag(raw: Raw | None) -> bool:

@@ -6,10 +6,12 @@ are about (https://docs.ollama.com/api/chat).
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""What the contract has room for."""
 EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
 
 
@@ -58,17 +60,17 @@ class Answer(msgspec.Struct):
     message: Message | None = None
     done: bool = False
     done_reason: str | None = None
-    prompt_eval_count: int | None = None
-    prompt_eval_cached_count: int | None = None
-    eval_count: int | None = None
-    load_duration: int | None = None
+    prompt_eval_count: Count | None = None
+    prompt_eval_cached_count: Count | None = None
+    eval_count: Count | None = None
+    load_duration: Count | None = None
     """Nanoseconds, as are the other durations."""
-    prompt_eval_duration: int | None = None
-    eval_duration: int | None = None
+    prompt_eval_duration: Count | None = None
+    eval_duration: Count | None = None
     logprobs: list[Logprob] | None = None
     error: Any = None
     """Instead of all else: what went wrong."""
-    status: int | None = None
+    status: Count | None = None
     """With `error` on newer servers: the HTTP status it stands for."""
 
 
@@ -77,7 +79,7 @@ class Vectors(msgspec.Struct):
 
     model: str = ""
     embeddings: list[list[float]] | None = None
-    prompt_eval_count: int | None = None
+    prompt_eval_count: Count | None = None
     error: Any = None
 
 
