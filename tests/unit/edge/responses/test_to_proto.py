@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -13,7 +14,17 @@ from aigateway_common.errors import GatewayError
 from aigateway_edge.responses.state import pack
 from aigateway_edge.responses.to_proto import response_call
 from google.protobuf import text_format
+from hypothesis import given
+from hypothesis import strategies as st
 
+_WORDS = (
+    *("type", "role", "content", "text", "id", "call_id", "name", "arguments", "input", "output", "summary", "status"),
+    *("encrypted_content", "annotations", "image_url", "file_data", "input_audio", "format", "schema", "mode", "tools"),
+)
+_FIELDS = (
+    *("input", "tools", "tool_choice", "text", "reasoning", "include", "metadata", "store", "stream", "stream_options"),
+    *("provider_options", "temperature", "top_logprobs", "instructions", "background", "truncation", "user"),
+)
 RESPONSES = message_pb2.DIALECT_OPENAI_RESPONSES
 PNG = base64.b64encode(b"\x89PNG").decode()
 
@@ -347,3 +358,25 @@ def test_the_answer_repeats_the_request() -> None:
     echo = response_call(json.dumps(body).encode()).echo
     assert orjson.dumps(echo["tools"]) == json.dumps(tools).encode()
     assert set(echo) >= {"tool_choice", "parallel_tool_calls", "text", "truncation", "metadata"}
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2**64) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_WORDS), inner, max_size=4),
+    max_leaves=12,
+)
+_KINDS = st.sampled_from(
+    ["message", "reasoning", "function_call", "function_call_output", "custom_tool_call", "x_output"]
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(_FIELDS), _JSON, max_size=5),
+    st.lists(st.dictionaries(st.sampled_from(_WORDS), _JSON, max_size=5) | _JSON, max_size=4),
+    _KINDS,
+)
+def test_no_json_is_more_than_a_callers_mistake(fields: dict[str, Any], items: list[Any], kind: str) -> None:
+    known = [{"type": kind} | item if isinstance(item, dict) else item for item in items]
+    body = json.dumps({"model": "m", "input": known} | fields).encode()
+    with suppress(GatewayError):
+        orjson.dumps(response_call(body).echo)
