@@ -102,7 +102,10 @@ class StreamTranslator:
             return
         event = _EVENT.decode(data)
         kind = _DELTAS.get(event.type)
-        if kind is not None:
+        if not self._started and bytes(event.response) == NULL and event.type != "error":
+            if event.type.startswith("response."):
+                raise ValueError("a stream without its beginning")
+        elif kind is not None:
             events += self._release()
             self._delta(kind, event, data, events)
         elif event.type == "error":

@@ -9,6 +9,8 @@ import pytest
 from aigateway.v1 import chat_pb2, message_pb2, tokens_pb2
 from aigateway_common.errors import GatewayError
 from aigateway_providers.openai_responses.stream import StreamTranslator
+from hypothesis import given
+from hypothesis import strategies as st
 from support.recorded import assembled, openai_responses
 
 DIALECT = message_pb2.DIALECT_OPENAI_RESPONSES
@@ -197,3 +199,26 @@ def test_a_failure_is_raised_as_what_it_is(last: Record, before: tuple[Record, .
     with pytest.raises(GatewayError) as caught:
         events(*before, last)
     assert (caught.value.reason.name, caught.value.message) == ("UPSTREAM_RATE_LIMITED", "openai: slow down")
+
+
+def test_a_stream_without_its_beginning_is_none() -> None:
+    translator, found = StreamTranslator("openai", [], own=True), list[chat_pb2.ChatEvent]()
+    translator.feed(b'{"type":"keepalive"}', found)
+    assert found == []
+    with pytest.raises(ValueError, match="beginning"):
+        translator.feed(json.dumps(delta("output_text", "Hi")).encode(), found)
+
+
+@given(st.lists(st.sampled_from([*EVERYTHING, {"type": "error", "message": "m"}, {"x": 1}, {"type": "response.new"}])))
+def test_events_in_any_order_are_told_or_refused_and_never_break_the_contract(records: list[Record]) -> None:
+    translator, found = StreamTranslator("openai", [], own=True), list[chat_pb2.ChatEvent]()
+    try:
+        for record in records:
+            translator.feed(json.dumps(record).encode(), found)
+    except (GatewayError, ValueError):
+        pass
+    kinds = [one.WhichOneof("event") for one in found]
+    assert kinds.count("start") == (1 if kinds else 0)
+    assert not kinds or kinds[0] == "start"
+    if translator.done:
+        assembled(found)
