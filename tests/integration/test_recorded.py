@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,9 +24,7 @@ ORACLES: dict[str, Any] = {
 }
 CHATS = {"chat", "messages", "generateContent", "streamGenerateContent"}
 VECTORS = {"embeddings", "batchEmbedContents"}
-ALL = load()
-CARRIED = [one for one in ALL if one.operation in CHATS | VECTORS]
-NOT_YET = [one for one in ALL if one not in CARRIED]
+CARRIED = [one for one in load() if one.operation in CHATS | VECTORS]
 
 
 @dataclass
@@ -153,19 +150,3 @@ def as_called(exchange: Exchange) -> Answer:
     if exchange.path == "/api/embeddings" and exchange.status == 200:
         return Answer.of({"model": exchange.request["model"], "embeddings": [exchange.json()["embedding"]]})
     return Answer.recorded(exchange)
-
-
-def test_what_is_not_carried_yet_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    if not ALL:
-        pytest.skip("no recorded exchanges here; set AIGATEWAY_FIXTURES")
-    with capsys.disabled():
-        print(f"\n{table(CARRIED)}\nnot carried yet: {table(NOT_YET)}")
-    waiting = {"responses", "completions", "count_tokens", "countTokens", "generate", "v1_chat"}
-    assert {one.operation for one in NOT_YET} <= waiting
-
-
-def table(exchanges: Iterable[Exchange]) -> str:
-    counts: dict[tuple[str, str], int] = {}
-    for one in exchanges:
-        counts[one.provider, one.operation] = counts.get((one.provider, one.operation), 0) + 1
-    return ", ".join(f"{provider} {operation}: {count}" for (provider, operation), count in sorted(counts.items()))
