@@ -46,11 +46,14 @@ def expected(exchange: Exchange) -> Expected:
 def differences(sent: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
     """Where what was sent upstream differs in meaning from what was recorded, one line each.
 
-    Not counted: `stream: false` and the encoding format `float` for absent; usage asked for in every stream; an
-    explicit null, an empty list of tools or an empty description for absent; `max_tokens` of a reasoning model as
+    Not counted: `stream: false` for absent; usage asked for in every stream; an encoding format where none is recorded
+    (SDKs ask for base64 by themselves), and `float` for absent; an explicit null, an empty list of tools or an empty description for absent; `max_tokens` of a reasoning model as
     `max_completion_tokens`; empty tool arguments as `{}`; a file's bare base64 as a data URL.
     """
-    return _compare(_normal(sent), _normal(recorded), "")
+    mine, theirs = _normal(sent), _normal(recorded)
+    if "encoding_format" not in theirs:
+        mine.pop("encoding_format", None)
+    return _compare(mine, theirs, "")
 
 
 def _normal(body: dict[str, Any]) -> dict[str, Any]:
