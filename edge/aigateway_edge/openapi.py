@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.openapi.utils import get_openapi
 
+from aigateway_edge.anthropic import openapi as anthropic
 from aigateway_edge.openapi_responses import SCHEMAS as RESPONSES_SCHEMAS
 from aigateway_edge.openapi_responses import STREAMS
 from aigateway_edge.openapi_schemas import SCHEMAS
@@ -85,7 +86,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     whole = get_openapi(title=app.title, version="1", description=_DESCRIPTION, routes=app.routes)
     whole["paths"] |= _paths()
     components = whole.setdefault("components", {})
-    components.setdefault("schemas", {}).update(SCHEMAS | RESPONSES_SCHEMAS)
+    components.setdefault("schemas", {}).update(SCHEMAS | RESPONSES_SCHEMAS | anthropic.SCHEMAS)
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "The gateway key."},
         "x-api-key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -103,7 +104,36 @@ def _paths() -> dict[str, Any]:
         "/v1/models": {"get": _read("List models", "listModels", "ModelList")},
         "/v1/models/{id}": {"get": _model()},
     }
-    return paths | {path.removeprefix("/v1"): _alias(methods) for path, methods in paths.items()}
+    paths |= {path.removeprefix("/v1"): _alias(methods) for path, methods in paths.items()}
+    return paths | _messages()
+
+
+def _messages() -> dict[str, Any]:
+    answer = {
+        "application/json": {"schema": _ref("AnthropicMessage")},
+        "text/event-stream": {"schema": {"type": "string", "description": anthropic.STREAM}},
+    }
+    count = {"application/json": {"schema": _ref("AnthropicCount")}}
+    return {
+        "/v1/messages": {
+            "post": _anthropic(_operation("Create a message", "createMessage", answer, "AnthropicMessageRequest"))
+        },
+        "/v1/messages/count_tokens": {
+            "post": _anthropic(_operation("Count a prompt's tokens", "countTokens", count, "AnthropicCountRequest"))
+        },
+    }
+
+
+def _anthropic(operation: dict[str, Any]) -> dict[str, Any]:
+    """An operation with the headers, and the failures, of Anthropic's dialect."""
+    failures = _ERRORS | {"529": "The provider or the gateway is overloaded."}
+    failures["503"] = "The provider, or a service of the gateway, cannot be reached."
+    responses = {status: _error(text, "AnthropicError") for status, text in failures.items()}
+    return operation | {
+        "tags": ["anthropic"],
+        "parameters": [*anthropic.VERSION_PARAMETERS, *operation["parameters"]],
+        "responses": operation["responses"] | responses,
+    }
 
 
 def _chat() -> dict[str, Any]:
@@ -163,11 +193,11 @@ def _operation(summary: str, name: str, content: dict[str, Any], request: str | 
     return operation
 
 
-def _error(text: str) -> dict[str, Any]:
+def _error(text: str, schema: str = "Error") -> dict[str, Any]:
     return {
         "description": text,
         "headers": _headers("X-Request-ID", "X-Provider", "Retry-After"),
-        "content": {"application/json": {"schema": _ref("Error")}},
+        "content": {"application/json": {"schema": _ref(schema)}},
     }
 
 

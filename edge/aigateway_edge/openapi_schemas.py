@@ -5,42 +5,16 @@ Tests hold them against what `openai.to_proto` really takes.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-_Schema = dict[str, Any]
-
-
-def _object(required: str, /, **properties: _Schema) -> _Schema:
-    """An object that may hold more; `required` lists fields, separated by spaces."""
-    found: _Schema = {"type": "object", "properties": properties, "additionalProperties": True}
-    if required:
-        found["required"] = required.split()
-    return found
-
-
-def _said(schema: _Schema, about: str) -> _Schema:
-    return schema | {"description": about}
-
-
-def _number(low: float, high: float) -> _Schema:
-    return {"type": ["number", "null"], "minimum": low, "maximum": high}
-
-
-def _integer(low: int, high: int | None = None) -> _Schema:
-    return {"type": ["integer", "null"], "minimum": low} | ({} if high is None else {"maximum": high})
-
-
-def _list(items: _Schema, **more: int) -> _Schema:
-    return {"type": "array", "items": items} | more
-
-
-def _one_of(*words: str) -> _Schema:
-    return {"type": "string", "enum": list(words)}
-
-
-def _ref(name: str) -> _Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
+from aigateway_edge.openapi_parts import Schema as _Schema
+from aigateway_edge.openapi_parts import integer as _integer
+from aigateway_edge.openapi_parts import list_of as _list
+from aigateway_edge.openapi_parts import number as _number
+from aigateway_edge.openapi_parts import object_of as _object
+from aigateway_edge.openapi_parts import one_of as _one_of
+from aigateway_edge.openapi_parts import ref as _ref
+from aigateway_edge.openapi_parts import said as _said
 
 _TEXT: Final[_Schema] = {"type": "string"}
 _OPTIONAL_TEXT: Final[_Schema] = {"type": ["string", "null"]}
