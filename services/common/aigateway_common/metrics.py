@@ -78,6 +78,9 @@ _OVERHEAD = _histogram(
 _TOKENS = _counter("aigateway_tokens", "Tokens, by disjoint class.", "provider", "token_class")
 _UNPRICED = _counter("aigateway_unpriced_attempts", "Attempts recorded without a known price.", "provider")
 _UPSTREAM_ERRORS = _counter("aigateway_upstream_errors", "Failures of providers, by reason.", "provider", "reason")
+_UNKNOWN_ENDS = _counter(
+    "aigateway_unknown_finish_reasons", "Answers that ended for a reason the adapter does not know.", "provider"
+)
 _PHASES = _histogram(
     "aigateway_upstream_phase_seconds",
     "How long a provider says a part of its work took: load, prompt or output.",
@@ -120,6 +123,11 @@ def attempt_unpriced(provider: str) -> None:
 def upstream_error(provider: str, reason: str) -> None:
     """Count a provider's failure, by the name of its reason."""
     _UPSTREAM_ERRORS.child(provider, reason if reason in REASONS else OTHER).inc()
+
+
+def unknown_finish_reason(provider: str) -> None:
+    """Count an answer whose provider gave a reason for its end that the adapter does not know."""
+    _UNKNOWN_ENDS.child(provider).inc()
 
 
 def upstream_phase(provider: str, phase: str, seconds: float) -> None:

@@ -33,6 +33,8 @@ _T = TypeVar("_T")
 
 SERVICE_NAME: Final = "aigateway.v1.ProviderService"
 _OFF: Final = Telemetry.off()
+_MAX_STRANGE: Final = 100
+"""Unknown reasons for an answer's end that are logged at most."""
 
 
 class ProviderComponent:
@@ -134,6 +136,8 @@ class _ProviderServicer(provider_service_pb2_grpc.ProviderServiceServicer):
         self._name = name
         self._telemetry = telemetry
         self._log = logs.get("aigateway.provider")
+        self._finish_reasons = frozenset(adapter.capabilities.finish_reasons)
+        self._strange: set[str] = set()
 
     @override
     async def Chat(
@@ -143,6 +147,8 @@ class _ProviderServicer(provider_service_pb2_grpc.ProviderServiceServicer):
             _require(request.call.messages, "messages")
             completion = await self._adapter.chat(request.call, call.context)
             call.answered(completion.model, completion.id)
+            for choice in completion.choices:
+                self._ended(choice.native_finish_reason)
             if completion.HasField("usage"):
                 call.used(completion.usage)
             return provider_service_pb2.ProviderServiceChatResponse(completion=completion, timing=call.timing())
@@ -219,10 +225,22 @@ class _ProviderServicer(provider_service_pb2_grpc.ProviderServiceServicer):
                     first = False
                     call.streams()
                     call.answered(events[0].start.model, events[0].start.id)
+                for event in events:
+                    if event.HasField("finish"):
+                        self._ended(event.finish.native_reason)
                 await context.write(message)
         for event in events:  # usage comes last
             if event.WhichOneof("event") == "usage":
                 call.used(event.usage)
+
+    def _ended(self, native: str) -> None:
+        """Count an end that the adapter does not know, and log each such word once."""
+        if not native or not self._finish_reasons or native in self._finish_reasons:
+            return
+        metrics.unknown_finish_reason(self._name)
+        if native not in self._strange and len(self._strange) < _MAX_STRANGE:
+            self._strange.add(native)
+            self._log.warning("unknown finish reason", provider=self._name, native=native[:100])
 
     async def _serve(
         self, operation: str, model: str, context: _Context, answer: Callable[[_Call], Awaitable[_T]]

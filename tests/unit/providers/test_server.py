@@ -356,3 +356,24 @@ async def test_calls_are_counted_by_how_they_ended(transport: str) -> None:
             await stub.Chat(unary(chat()))
             await failure(stub.Chat(unary(chat())))
     assert (count("ok"), count("UPSTREAM_ERROR")) == (before[0] + 1, before[1] + 1)
+
+
+@pytest.mark.parametrize(("native", "counted"), [("stop", 0), ("length", 0), ("gave_up", 1)])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_end_that_the_adapter_does_not_know_is_counted(native: str, counted: int, stream: bool) -> None:
+    def count() -> float:
+        return REGISTRY.get_sample_value("aigateway_unknown_finish_reasons_total", {"provider": "openai"}) or 0
+
+    before = count()
+    message = {"role": "assistant", "content": "Hi"}
+    whole = WHOLE | {"choices": [{"index": 0, "message": message, "finish_reason": native}]}
+    said = Answer.sse(chunk("Hi"), chunk(finish=native), done=True) if stream else Answer.of(whole)
+    with Upstream(said) as upstream:
+        adapter = create(ProviderSettings(name="openai", kind="openai", base_url=upstream.url))
+        async with serving("in-process", adapter) as stub:
+            if stream:
+                async for _ in stub.StreamChat(streamed(chat())):
+                    pass
+            else:
+                await stub.Chat(unary(chat()))
+    assert count() - before == counted

@@ -54,6 +54,7 @@ class GeminiAdapter:
             structured_output=True,
             reasoning=True,
             count_tokens=True,
+            finish_reasons=(*response.FINISH_REASONS, *response.BLOCK_REASONS),
         )
 
     @property

@@ -46,6 +46,8 @@ FINISH_REASONS: Final[Mapping[str, chat_pb2.FinishReason.ValueType]] = {
     "IMAGE_OTHER": _ERROR,
 }
 """https://ai.google.dev/api/generate-content#FinishReason; a word not listed counts as a plain stop."""
+BLOCK_REASONS: Final = frozenset({"OTHER", "BLOCK_REASON_UNSPECIFIED", "MODEL_ARMOR", "JAILBREAK"})
+"""Words for a refused prompt beyond those above; `OTHER` ends answers, too."""
 
 ANSWER_FIELDS: Final = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId"})
 """Fields of an answer that have a neutral form."""

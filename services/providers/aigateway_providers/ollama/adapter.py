@@ -73,6 +73,7 @@ class OllamaAdapter:
             images=True,
             structured_output=True,
             reasoning=True,
+            finish_reasons=answers.FINISH_REASONS,
         )
 
     async def chat(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.ChatCompletion:

@@ -41,7 +41,7 @@ METRICS: Final = frozenset(
 _MAPPED: Final = METRICS | {"model", "created_at", "message", "done", "done_reason", "logprobs"}
 _MAPPED_IN_MESSAGE: Final = frozenset({"role", "content", "thinking", "tool_calls"})
 _EMBED_MAPPED: Final = METRICS | {"model", "embeddings"}
-_FINISH: Final[Mapping[str, chat_pb2.FinishReason.ValueType]] = {
+FINISH_REASONS: Final[Mapping[str, chat_pb2.FinishReason.ValueType]] = {
     "stop": chat_pb2.FINISH_REASON_STOP,
     "length": chat_pb2.FINISH_REASON_LENGTH,
     # The server loaded or unloaded the model and answered nothing.
@@ -228,7 +228,7 @@ def usage(answer: wire.Answer, fields: Mapping[str, msgspec.Raw]) -> tokens_pb2.
 
 def finish_reason(done_reason: str | None, *, called: bool) -> chat_pb2.FinishReason.ValueType:
     """Why the model stopped; Ollama says `stop` after tool calls too. What it has not documented counts as stop."""
-    reason = _FINISH.get(done_reason or "stop", chat_pb2.FINISH_REASON_STOP)
+    reason = FINISH_REASONS.get(done_reason or "stop", chat_pb2.FINISH_REASON_STOP)
     return chat_pb2.FINISH_REASON_TOOL_CALLS if called and reason == chat_pb2.FINISH_REASON_STOP else reason
 
 

@@ -69,6 +69,7 @@ class OpenAICompatAdapter:
             files=self._profile.files,
             structured_output=True,
             reasoning=True,
+            finish_reasons=response.FINISH_REASONS,
         )
 
     async def chat(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.ChatCompletion:

@@ -17,7 +17,7 @@ from aigateway_providers.openai_compat.usage import to_usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_FINISH: Final[Mapping[str, chat_pb2.FinishReason.ValueType]] = {
+FINISH_REASONS: Final[Mapping[str, chat_pb2.FinishReason.ValueType]] = {
     "stop": chat_pb2.FINISH_REASON_STOP,
     "length": chat_pb2.FINISH_REASON_LENGTH,
     "tool_calls": chat_pb2.FINISH_REASON_TOOL_CALLS,
@@ -52,7 +52,7 @@ def to_finish(reason: str, *, calls: bool) -> chat_pb2.FinishReason.ValueType:
     """Why the model stopped; a word nobody knows counts as a normal stop, and no word by whether there are `calls`."""
     if not reason and calls:
         return chat_pb2.FINISH_REASON_TOOL_CALLS
-    return _FINISH.get(reason, chat_pb2.FINISH_REASON_STOP)
+    return FINISH_REASONS.get(reason, chat_pb2.FINISH_REASON_STOP)
 
 
 def take_reasoning(message: dict[str, Any]) -> str:

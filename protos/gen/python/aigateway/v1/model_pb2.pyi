@@ -148,6 +148,7 @@ class Capabilities(message.Message):
     STRUCTURED_OUTPUT_FIELD_NUMBER: builtins.int
     REASONING_FIELD_NUMBER: builtins.int
     COUNT_TOKENS_FIELD_NUMBER: builtins.int
+    FINISH_REASONS_FIELD_NUMBER: builtins.int
     provider: builtins.str
     """The provider's name in this gateway, such as `openai`."""
     dialect: message_pb2.Dialect.ValueType
@@ -172,6 +173,10 @@ class Capabilities(message.Message):
     """Reasoning."""
     count_tokens: builtins.bool
     """Counting a prompt's tokens ahead of a call."""
+    @builtins.property
+    def finish_reasons(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Optional. The provider's own words for why an answer ended that the adapter knows; any other is counted and logged."""
+
     def __init__(
         self,
         *,
@@ -187,9 +192,10 @@ class Capabilities(message.Message):
         structured_output: builtins.bool = ...,
         reasoning: builtins.bool = ...,
         count_tokens: builtins.bool = ...,
+        finish_reasons: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "chat", b"chat", "count_tokens", b"count_tokens", "dialect", b"dialect", "embed", b"embed", "files", b"files", "images", b"images", "list_models", b"list_models", "provider", b"provider", "reasoning", b"reasoning", "structured_output", b"structured_output", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "chat", b"chat", "count_tokens", b"count_tokens", "dialect", b"dialect", "embed", b"embed", "files", b"files", "finish_reasons", b"finish_reasons", "images", b"images", "list_models", b"list_models", "provider", b"provider", "reasoning", b"reasoning", "structured_output", b"structured_output", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
