@@ -47,8 +47,9 @@ def differences(sent: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
     """Where what was sent upstream differs in meaning from what was recorded, one line each.
 
     Not counted: `stream: false` for absent; usage asked for in every stream; an encoding format where none is recorded
-    (SDKs ask for base64 by themselves), and `float` for absent; an explicit null, an empty list of tools or an empty description for absent; `max_tokens` of a reasoning model as
-    `max_completion_tokens`; empty tool arguments as `{}`; a file's bare base64 as a data URL.
+    (SDKs ask for base64 by themselves), and `float` for absent; an explicit null, an empty list of tools or an empty
+    description for absent; `max_tokens` of a reasoning model as `max_completion_tokens`; empty tool arguments as `{}`;
+    a file's bare base64 as a data URL.
     """
     mine, theirs = _normal(sent), _normal(recorded)
     if "encoding_format" not in theirs:
