@@ -47,7 +47,7 @@ def response(
         error=envelope.broken(choice.native_finish_reason) if status == "failed" else None,
         usage=envelope.usage(answer.usage, answer.dialect) if answer.HasField("usage") else None,
     )
-    if own:
+    if own and answer.extra_json:
         body = {key: body[key] for key in body if key in _WANTED} | items.members(answer.extra_json)
     return orjson.dumps(body), output.notes
 
@@ -106,7 +106,7 @@ class _Output:
             message = items.message(item_id, [], self._status) | own
             self._add(message)
             self._message = message
-        if self._own:
+        if fields:  # the provider said which there are
             piece = {key: value for key, value in piece.items() if key in {"type", "text", "refusal"}}
         message["content"].append(piece | fields)
         if state is not None:

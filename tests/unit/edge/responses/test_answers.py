@@ -354,3 +354,8 @@ def test_any_order_of_events_is_a_stream_of_whole_items(steps: list[chat_pb2.Cha
         if not step.HasField("tool_call") or (step.part not in called and not called.add(step.part))  # type: ignore[func-returns-value] # noted in passing
     ]
     streamed(*kept, finish())
+
+
+def test_a_provider_of_this_dialect_that_gives_no_more_fields_still_gets_a_whole_response() -> None:
+    made = whole(text("x"), dialect=message_pb2.DIALECT_OPENAI_RESPONSES)
+    assert (made["id"], made["status"]) == ("x", "completed")
