@@ -87,8 +87,8 @@ lock-check: install ## fail when the locks do not fit pyproject.toml
 	@diff -q build/lock/dev.txt requirements/dev.txt && diff -q build/lock/runtime.txt requirements/runtime.txt \
 	  || { echo "locks are out of date: run 'make lock'"; exit 1; }
 
-bench: install ## measure embedded and split against one mock upstream
-	$(BIN)/python -m bench
+bench: install ## measure embedded and split against one mock upstream, and write docs/performance.md
+	$(BIN)/python -m bench && $(BIN)/python -m bench.page
 
 clean: ## remove what make made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
