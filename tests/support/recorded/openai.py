@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from support.exchanges import Exchange
 
 SKIPPED = {
-    "completions": "the legacy Completions surface is not built yet",
+    "completions": "legacy prompts are asked as chat; the old endpoint is not called",
 }
-"""Operations that no surface of the gateway offers yet, and why they are skipped."""
+"""Operations that the adapter does not call upstream, and why."""
 
 _FAILURES = {
     400: (400, "INVALID_REQUEST"),
