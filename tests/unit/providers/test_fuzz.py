@@ -29,6 +29,7 @@ EXAMPLES = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
+"""The same examples each time; `FUZZ=3000` looks for so many new ones instead."""
 TEXTS = [embedding_pb2.EmbeddingInput(text="a"), embedding_pb2.EmbeddingInput(text="b")]
 
 
