@@ -442,6 +442,16 @@ async def test_embeddings_are_not_offered() -> None:
             files=True,
             structured_output=True,
             reasoning=True,
+            finish_reasons=[
+                "end_turn",
+                "stop_sequence",
+                "compaction",
+                "max_tokens",
+                "model_context_window_exceeded",
+                "tool_use",
+                "refusal",
+                "pause_turn",
+            ],
             count_tokens=True,
         )
 

@@ -437,5 +437,6 @@ async def test_the_capabilities_are_those_exercised_here() -> None:
         images=True,
         structured_output=True,
         reasoning=True,
+        finish_reasons=["stop", "length", "load", "unload"],
     )
     await adapter.aclose()
