@@ -174,7 +174,7 @@ async def test_a_call_of_this_dialect_is_in_the_ledger_and_a_count_is_not(
     whole.answer(CASES[2].whole)
     answer = await sdk.messages.with_raw_response.create(model=CASES[2].name, max_tokens=5, messages=HI)
     (row,) = whole.recorded(answer.headers["x-request-id"])
-    assert (row["provider"], row["output_tokens"]) == ("anthropic", 3)
+    assert (row["provider"], row["completion_tokens"]) == ("anthropic", 3)
     assert whole.recorded("counted-1", 0) == []
 
 

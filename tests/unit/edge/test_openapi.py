@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 from aigateway_common.errors import GatewayError
 from aigateway_common.inprocess import InProcessChannel, InProcessServer
 from aigateway_common.reasons import REASONS
+from aigateway_edge.anthropic.to_proto import messages_call
 from aigateway_edge.app import create_app
 from aigateway_edge.completions.to_proto import completion_call
 from aigateway_edge.openai.to_proto import chat_call, embed_call
@@ -18,6 +20,8 @@ from starlette.routing import Route
 
 HELLO: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 OBJECTS = {
+    "metadata",
+    "output_config",
     "response_format",
     "tool_choice",
     "cache_control",
@@ -85,6 +89,8 @@ PLAIN: dict[str, tuple[Any, dict[str, Any]]] = {
     "EmbeddingRequest": (embed_call, {"model": "m", "input": "x"}),
     "ResponseRequest": (response_call, {"model": "m", "input": "x"}),
     "CompletionRequest": (completion_call, {"model": "m", "prompt": "x"}),
+    "AnthropicMessageRequest": (messages_call, HELLO | {"max_tokens": 1}),
+    "AnthropicCountRequest": (partial(messages_call, counting=True), HELLO),
 }
 
 
