@@ -23,6 +23,7 @@ from aigateway_common.metrics import REGISTRY
 from aigateway_common.serving import grpc_channel, grpc_server
 from aigateway_common.telemetry import Span, SpanKind, Telemetry
 from aigateway_providers.openai_compat.adapter import create
+from aigateway_providers.registry import create_adapter
 from aigateway_providers.server import ProviderComponent
 from aigateway_providers.settings import ProviderSettings
 from grpc import aio
@@ -123,6 +124,21 @@ async def test_a_stream_is_one_message_for_each_read_and_the_first_carries_the_t
     assert kinds == [["start", "text"], ["text"], ["finish"]]
     assert messages[0].timing.upstream_us > 0
     assert [message.HasField("timing") for message in messages] == [True, False, False]
+
+
+async def test_tokens_are_counted_where_the_provider_counts(transport: str) -> None:
+    request = provider_service_pb2.ProviderServiceCountTokensRequest(call=chat())
+    with Upstream(Answer.of({"input_tokens": 3})) as stand_in:
+        claude = create_adapter(ProviderSettings("anthropic", "anthropic", stand_in.url, "key"))
+        async with serving(transport, claude) as stub:
+            counted = await stub.CountTokens(request)
+        assert counted.count.input_tokens == 3
+        assert counted.timing.upstream_us > 0
+        async with serving(transport, openai(stand_in)) as stub:
+            with pytest.raises(aio.AioRpcError) as caught:
+                await stub.CountTokens(request)
+    error = from_rpc_error(caught.value)
+    assert (error.reason.name, error.message) == ("UNIMPLEMENTED", "openai does not count tokens ahead of a call")
 
 
 async def test_embeddings_models_and_capabilities_are_served(transport: str) -> None:
