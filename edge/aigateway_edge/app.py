@@ -6,13 +6,12 @@ middleware that wraps requests or responses stands before them, since it would h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aigateway.v1 import gateway_service_pb2_grpc
 from aigateway_common import logs
 from aigateway_common.errors import GatewayError
 from aigateway_common.telemetry import Telemetry
-from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -25,12 +24,13 @@ from aigateway_edge.chat_route import ChatRoute
 from aigateway_edge.completions import surface as completions
 from aigateway_edge.embeddings import Embeddings
 from aigateway_edge.exchange import Edge
-from aigateway_edge.fast_path import FastPath
+from aigateway_edge.fast_path import FastPathApp
 from aigateway_edge.inbound import Inbound
 from aigateway_edge.models import Models
 from aigateway_edge.responses.surface import Responses
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
     from grpc import aio
     from starlette.requests import Request
     from starlette.types import ASGIApp
@@ -50,7 +50,7 @@ def create_app(
     """The application; `gateway` leads to the router, in process or over the wire."""
     stub: gateway_service_pb2_grpc.GatewayServiceAsyncStub = gateway_service_pb2_grpc.GatewayServiceStub(gateway)
     edge = Edge(settings, gateway, stub, telemetry, logs.get("edge"))
-    app = FastAPI(
+    app = FastPathApp(
         title="AI gateway",
         docs_url="/docs" if settings.docs else None,
         openapi_url="/openapi.json" if settings.docs else None,
@@ -84,16 +84,17 @@ def create_app(
         "/v1/embeddings": embed,
         _MESSAGES: messages,
     }
-    app.add_middleware(FastPath, routes=fast)
     app.openapi = openapi.cached(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the page
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["*"],
-            expose_headers=_EXPOSED,
-        )
+        cors: dict[str, Any] = {
+            "allow_origins": settings.cors_origins,
+            "allow_methods": ["GET", "POST"],
+            "allow_headers": ["*"],
+            "expose_headers": _EXPOSED,
+        }
+        app.add_middleware(CORSMiddleware, **cors)
+        fast = {path: CORSMiddleware(route, **cors) for path, route in fast.items()}
+    app.short_cuts = fast
     return app
 
 
