@@ -18,7 +18,7 @@ from aigateway_common.errors import invalid
 
 from aigateway_providers import splice, upstream_errors
 from aigateway_providers.report import Report
-from aigateway_providers.sandbox.answers import Answer, answer, first_words, usage, words
+from aigateway_providers.sandbox.answers import Answer, answer, first_words, prompt_words, usage, words
 from aigateway_providers.sandbox.models import MODELS, SLOW, broken_midway, find
 from aigateway_providers.sandbox.vectors import DIMENSIONS, MAX_DIMENSIONS, unit_vector
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LABEL: Final = b'{"system_fingerprint":"sandbox","sandbox":{"usage_unit":"words"}}'
 """Extra fields of every answer."""
-_EMBED_LABEL: Final = b'{"sandbox":{"usage_unit":"words"}}'
+_UNIT_LABEL: Final = b'{"sandbox":{"usage_unit":"words"}}'
 _DIALECT: Final = message_pb2.DIALECT_OPENAI_CHAT
 _PIECE: Final = 8
 """Characters of a tool call's arguments that go into one event."""
@@ -75,6 +75,7 @@ class SandboxAdapter:
             tools=True,
             structured_output=True,
             reasoning=True,
+            count_tokens=True,
         )
 
     async def chat(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.ChatCompletion:  # noqa: ARG002
@@ -120,6 +121,13 @@ class SandboxAdapter:
         finish = chat_pb2.StreamFinish(reason=made.finish, native_reason=_native(made))
         yield [chat_pb2.ChatEvent(finish=finish), chat_pb2.ChatEvent(usage=usage(call, made))]
 
+    async def count_tokens(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.TokenCount:  # noqa: ARG002
+        """The words of the prompt, as the answer's usage counts them."""
+        find(self._name, call.model, embeds=False)
+        return chat_pb2.TokenCount(
+            input_tokens=prompt_words(call), translation=_notes(call), dialect=_DIALECT, extra_json=_UNIT_LABEL
+        )
+
     async def embed(self, call: embedding_pb2.EmbedCall, context: CallContext) -> embedding_pb2.Embeddings:  # noqa: ARG002
         """Vectors made of hashes."""
         find(self._name, call.model, embeds=True)
@@ -135,7 +143,7 @@ class SandboxAdapter:
             embeddings=[embedding_pb2.Embedding(index=i, values=unit_vector(t, size)) for i, t in enumerate(texts)],
             usage=tokens_pb2.TokenUsage(input_uncached=sum(len(words(text)) for text in texts)),
             dialect=_DIALECT,
-            extra_json=_EMBED_LABEL,
+            extra_json=_UNIT_LABEL,
         )
 
     async def list_models(self, context: CallContext) -> list[model_pb2.Model]:  # noqa: ARG002

@@ -64,10 +64,15 @@ def usage(call: chat_pb2.ChatCall, made: Answer) -> tokens_pb2.TokenUsage:
     """Words, counted as if they were tokens."""
     spoken = len(words(made.text)) + sum(len(words(c.arguments.decode())) for c in made.tool_calls)
     return tokens_pb2.TokenUsage(
-        input_uncached=sum(len(words(text)) for message in call.messages for text in _texts(message.parts)),
+        input_uncached=prompt_words(call),
         output_text=spoken,
         output_reasoning=len(words(made.reasoning)),
     )
+
+
+def prompt_words(call: chat_pb2.ChatCall) -> int:
+    """The words of a prompt."""
+    return sum(len(words(text)) for message in call.messages for text in _texts(message.parts))
 
 
 def last_user_text(call: chat_pb2.ChatCall) -> str:

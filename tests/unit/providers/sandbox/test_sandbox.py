@@ -326,3 +326,11 @@ async def test_the_list_has_every_model() -> None:
     assert {model.owned_by for model in models} == {"sandbox"}
     assert SANDBOX.capabilities.chat
     await SANDBOX.aclose()
+
+
+async def test_tokens_counted_ahead_are_those_that_the_answer_reports() -> None:
+    part = message_pb2.Part(text=message_pb2.TextPart(text="one two three"))
+    call = chat_pb2.ChatCall(model="echo", messages=[message_pb2.Message(role=message_pb2.ROLE_USER, parts=[part])])
+    counted = await SANDBOX.count_tokens(call, CallContext())
+    answered = await SANDBOX.chat(call, CallContext())
+    assert counted.input_tokens == answered.usage.input_uncached == 3
