@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aigateway.v1 import chat_pb2, embedding_pb2, message_pb2, tokens_pb2
 from aigateway_common.errors import GatewayError
-from aigateway_providers.adapter import CallContext
+from aigateway_providers.adapter import CallContext, TokenCounter
 from aigateway_providers.registry import create_adapter
 from aigateway_providers.sandbox.models import MODELS
 from aigateway_providers.settings import ProviderSettings
@@ -331,6 +331,8 @@ async def test_the_list_has_every_model() -> None:
 async def test_tokens_counted_ahead_are_those_that_the_answer_reports() -> None:
     part = message_pb2.Part(text=message_pb2.TextPart(text="one two three"))
     call = chat_pb2.ChatCall(model="echo", messages=[message_pb2.Message(role=message_pb2.ROLE_USER, parts=[part])])
-    counted = await SANDBOX.count_tokens(call, CallContext())
+    counter: object = SANDBOX
+    assert isinstance(counter, TokenCounter)
+    counted = await counter.count_tokens(call, CallContext())
     answered = await SANDBOX.chat(call, CallContext())
     assert counted.input_tokens == answered.usage.input_uncached == 3
