@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import aiosqlite
 from aigateway_common import logs
 from aigateway_common.errors import GatewayError
 from sqlalchemy import URL, Connection, event, make_url
@@ -150,15 +151,30 @@ def _engine(url: URL, busy_timeout: float) -> AsyncEngine:
             raise RuntimeError("a ledger on PostgreSQL needs its driver: `pip install asyncpg`") from error
     engine = create_async_engine(
         url,
-        # The driver begins a transaction at its first change, and takes the write lock at once: one that asks for it
-        # later is refused instead of waiting.
-        connect_args={"timeout": busy_timeout, "isolation_level": "IMMEDIATE"},
+        async_creator=lambda: _connected(str(url.database), busy_timeout),
         pool_reset_on_return=None,  # closing rolls back what was not committed; a second time is a thread switch
         pool_use_lifo=True,  # so that the writer keeps its connection, with its cache
         **size,
     )
     event.listen(engine.sync_engine, "connect", _prepare)
     return engine
+
+
+async def _connected(path: str, busy_timeout: float) -> aiosqlite.Connection:
+    """A connection to the file at `path`; when there can be none, its thread has ended before that is said.
+
+    aiosqlite tells the thread to stop but does not wait for it, and the thread would report to a loop that may be gone.
+    """
+    # The driver begins a transaction at its first change, and takes the write lock at once: one that asks for it later
+    # is refused instead of waiting.
+    connection = aiosqlite.connect(path, timeout=busy_timeout, isolation_level="IMMEDIATE")
+    thread = connection._thread  # noqa: SLF001 -- SQLAlchemy does the same, and there is no other way
+    thread.daemon = True
+    try:
+        return await connection
+    except BaseException:
+        await asyncio.to_thread(thread.join)
+        raise
 
 
 def _prepare(connection: AdaptedConnection, _record: Any) -> None:

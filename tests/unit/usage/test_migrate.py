@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -174,3 +175,16 @@ def _schema(folder: Path) -> list[tuple[str, str]]:
     found = connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
     connection.close()
     return found
+
+
+def test_an_open_that_fails_leaves_no_thread_that_reports_to_a_loop_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").mkdir()
+
+    async def fail() -> None:
+        with pytest.raises(GatewayError):
+            await Database(f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}", busy_timeout=1).open()
+
+    before = threading.active_count()
+    for _ in range(30):
+        asyncio.run(fail())
+    assert threading.active_count() == before
