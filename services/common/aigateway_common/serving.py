@@ -51,7 +51,7 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.dns_min_time_between_resolutions_ms", 5_000),
-    # The router alone retries, and knows what may be retried.
+    # What may be sent again is the router's to know, not the channel's.
     ("grpc.enable_retries", 0),
     # `http_proxy` is for the world outside, not for our own hops.
     ("grpc.enable_http_proxy", 0),

@@ -151,5 +151,9 @@ def test_a_file_that_is_not_yaml_is_told_with_its_line(tmp_path: Path) -> None:
     assert problem == "aigateway.yaml:1: must hold settings (`name: value`)"
 
 
+def test_the_address_that_the_commands_read_is_no_mistake_when_the_gateway_starts(tmp_path: Path) -> None:
+    assert list(plan(tmp_path, AIGATEWAY_URL="http://127.0.0.1:8080").providers) == ["sandbox"]
+
+
 def test_every_variable_that_is_read_is_described() -> None:
     assert {"OPENAI_API_KEY", "GATEWAY_API_KEY", "OLLAMA_URL", "DATABASE_URL", "HOST", "PORT"} <= set(described())
