@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from aigateway_common.serving import grpc_channel
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.cases import CASES
 from support.gateway import Gateway, environment
 from support.ledger import rows, wait_for
@@ -19,11 +21,14 @@ CALLS = 500
 KILLS = (100, 250, 400)
 
 
-def service(gateway: Gateway, name: str) -> psutil.Process:
-    """The process of a service of `up --split`."""
+async def kill(gateway: Gateway, name: str) -> None:
+    """`kill -9` a service of `up --split`, once it serves: an earlier kill may not be over yet."""
+    async with grpc_channel(gateway.running[-1].grpc(name)) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        await check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=30)
     parent = psutil.Process(gateway.running[-1].process.pid)
     (found,) = [child for child in parent.children() if name in child.cmdline()]
-    return found
+    os.kill(found.pid, signal.SIGKILL)
 
 
 @pytest.mark.timeout(180)
@@ -42,7 +47,7 @@ async def test_every_answered_call_is_recorded_exactly_once(tmp_path: Path) -> N
                     assert answer.status_code == 200, answer.text
                     answered.append(answer.headers["x-request-id"])
                     if len(answered) in KILLS:
-                        os.kill(service(gateway, "usage").pid, signal.SIGKILL)
+                        await kill(gateway, "usage")
 
             await asyncio.gather(*(call(number) for number in range(CALLS)))
         recorded = wait_for(gateway.data, CALLS, seconds=60)
