@@ -43,7 +43,7 @@ def chat_body(call: chat_pb2.ChatCall, report: Report) -> bytes:
     contents.report_or_merge(body, call.extra_json, "", own=call.dialect == wire.DIALECT, report=report)
     if options := call.provider_options.get(wire.KIND):
         wire.merge(body, options, f"provider_options.{wire.KIND}", joined=_JOINED)
-        _one_kind_of_thinking(body.get("generationConfig"))
+    thinking.one_kind(body)
     return orjson.dumps(body)
 
 
@@ -71,7 +71,8 @@ def _function(tool: message_pb2.Tool, path: str, call: chat_pb2.ChatCall, report
     if function.description:
         declared["description"] = function.description
     if function.parameters_json:
-        declared["parametersJsonSchema"] = wire.callers_object(function.parameters_json, f"{path}.function.parameters")
+        where = f"{path}.function.parameters"
+        declared["parametersJsonSchema"] = wire.callers_object(function.parameters_json, where)
     if function.strict:
         report.dropped(f"{path}.function.strict", "Gemini checks arguments only in its VALIDATED mode")
     contents.report_or_merge(declared, tool.extra_json, path, own=call.dialect == wire.DIALECT, report=report)
@@ -113,8 +114,10 @@ def _calling(mode: str, names: list[str]) -> dict[str, Any]:
 def _generation_config(call: chat_pb2.ChatCall, report: Report) -> dict[str, Any]:
     config = _sampling(call.options, report)
     _answer_form(call, config, report)
-    if call.HasField("reasoning") and (wanted := thinking.config(call.reasoning, call.model, report)):
-        config["thinkingConfig"] = wanted
+    if call.HasField("reasoning"):
+        limit = call.options.max_output_tokens if call.options.HasField("max_output_tokens") else None
+        if wanted := thinking.config(call.reasoning, call.model, report, limit):
+            config["thinkingConfig"] = wanted
     return config
 
 
@@ -155,9 +158,8 @@ def _answer_form(call: chat_pb2.ChatCall, config: dict[str, Any], report: Report
             # The schema's name is a label and `strict` the only way Gemini works: neither is lost by leaving it out.
             config["responseMimeType"] = "application/json"
             if form.schema_json:
-                config["responseJsonSchema"] = wire.callers_object(
-                    form.schema_json, "response_format.json_schema.schema"
-                )
+                where = "response_format.json_schema.schema"
+                config["responseJsonSchema"] = wire.callers_object(form.schema_json, where)
             if form.description:
                 report.dropped("response_format.json_schema.description", "Gemini reads the schema's own description")
         case _:
@@ -172,15 +174,3 @@ def _leftovers(call: chat_pb2.ChatCall, report: Report) -> None:
         report.dropped("user", "Gemini takes no id of the end user")
     if call.HasField("cache_control"):
         report.dropped("cache_control", "Gemini caches by itself")
-
-
-def _one_kind_of_thinking(config: object) -> None:
-    """Keep a budget and a level from meeting in one request: what `provider_options` says outright wins."""
-    wanted = config.get("thinkingConfig") if isinstance(config, dict) else None
-    if not isinstance(wanted, dict):
-        return
-    level = [name for name in wanted if name in {"thinkingLevel", "thinking_level"}]
-    budget = [name for name in wanted if name in {"thinkingBudget", "thinking_budget"}]
-    if level and budget:
-        for name in budget if isinstance(wanted[level[0]], orjson.Fragment) else level:
-            del wanted[name]

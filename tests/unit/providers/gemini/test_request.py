@@ -522,3 +522,40 @@ def test_earlier_audio_of_another_provider_is_told_by_its_transcript() -> None:
     body, report = sent(call(say(ASSISTANT, told, lost)))
     assert body["contents"] == [{"role": "model", "parts": [{"text": "Hello."}]}]
     assert report == {"messages[0].content[0]": "emulated", "messages[0].content[1]": "dropped"}
+
+
+def test_a_level_of_the_caller_never_meets_a_budget() -> None:
+    reasoning = chat_pb2.ReasoningOptions(effort="low")
+    level = {"gemini": b'{"generation_config": {"thinking_config": {"thinking_level": "high"}}}'}
+    budget = {"gemini": b'{"generationConfig": {"thinkingConfig": {"thinkingBudget": 5}}}'}
+    assert config(reasoning=reasoning, provider_options=level) == {"thinkingConfig": {"thinking_level": "high"}}
+    assert config(model=PRO3, reasoning=reasoning, provider_options=budget) == {"thinkingConfig": {"thinkingBudget": 5}}
+
+
+@pytest.mark.parametrize("reasoning", [None, chat_pb2.ReasoningOptions(effort="low")])
+@pytest.mark.parametrize("temperature", [None, 0.5])
+def test_a_caller_who_sets_both_a_level_and_a_budget_is_refused(
+    reasoning: chat_pb2.ReasoningOptions | None, temperature: float | None
+) -> None:
+    options = b'{"generation_config": {"thinkingConfig": {"thinkingBudget": 5, "thinking_level": "low"}}}'
+    error = refused(
+        call(
+            reasoning=reasoning,
+            options=chat_pb2.GenerationOptions(temperature=temperature),
+            provider_options={"gemini": options},
+        )
+    )
+    assert (error.reason.name, error.details) == ("INVALID_REQUEST", {"param": "provider_options.gemini"})
+
+
+def test_the_limit_of_the_answer_bounds_the_reasoning() -> None:
+    asked = call(
+        options=chat_pb2.GenerationOptions(max_output_tokens=4000),
+        reasoning=chat_pb2.ReasoningOptions(budget_tokens=4000, include=False),
+    )
+    body, report = sent(asked)
+    assert body["generationConfig"] == {
+        "maxOutputTokens": 4000,
+        "thinkingConfig": {"thinkingBudget": 2976, "includeThoughts": False},
+    }
+    assert report == {"thinking.budget_tokens": "clamped"}
