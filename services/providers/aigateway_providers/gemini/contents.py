@@ -41,6 +41,7 @@ class Conversation:
         self.system: list[Any] = []
         self.contents: list[Any] = []
         self._report = report
+        self._room = media.Room()
         self._dialect = call.dialect
         self._newest = bool(thinking.family(call.model).levels)
         self._names: dict[str, str] = {}
@@ -195,13 +196,13 @@ class Conversation:
             case "image":
                 if part.image.detail not in {"", "auto"}:
                     self._report.dropped(f"{path}.image_url.detail", "Gemini has no such switch")
-                return media.part(part.image.media, f"{path}.image_url")
+                return media.part(part.image.media, f"{path}.image_url", self._room)
             case "audio":
                 kind = media.audio_type(part.audio.format)
-                return media.part(part.audio.media, f"{path}.input_audio", media_type=kind)
+                return media.part(part.audio.media, f"{path}.input_audio", self._room, media_type=kind)
             case "file":
                 # The name only serves to tell the type: the API has no field for it.
-                return media.part(part.file.media, f"{path}.file", filename=part.file.filename)
+                return media.part(part.file.media, f"{path}.file", self._room, filename=part.file.filename)
             case _:
                 raise _unsupported(part, path)
 

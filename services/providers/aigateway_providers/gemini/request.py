@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
-from aigateway_providers.gemini import contents, thinking, wire
+from aigateway_providers.gemini import contents, media, thinking, wire
 
 if TYPE_CHECKING:
     from aigateway_providers.report import Report
@@ -27,7 +27,7 @@ def chat_body(call: chat_pb2.ChatCall, report: Report) -> bytes:
     """The body; what it cannot carry is noted in `report`.
 
     Raises:
-        GatewayError: INVALID_REQUEST or UNSUPPORTED, naming the field.
+        GatewayError: INVALID_REQUEST, UNSUPPORTED or REQUEST_TOO_LARGE, naming the field.
     """
     system, turns = contents.translate(call, report)
     body: dict[str, Any] = {"contents": turns}
@@ -44,7 +44,10 @@ def chat_body(call: chat_pb2.ChatCall, report: Report) -> bytes:
     if options := call.provider_options.get(wire.KIND):
         wire.merge(body, options, f"provider_options.{wire.KIND}", joined=_JOINED)
     thinking.one_kind(body)
-    return orjson.dumps(body)
+    made = orjson.dumps(body)
+    if len(made) > media.MAX_REQUEST:
+        raise media.too_large("messages", media.MAX_REQUEST, "a request")
+    return made
 
 
 def _tools(call: chat_pb2.ChatCall, report: Report) -> list[Any]:
