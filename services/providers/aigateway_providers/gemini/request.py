@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
-from aigateway_providers.gemini import contents, media, thinking, wire
+from aigateway_providers.gemini import contents, media, schemas, thinking, wire
 
 if TYPE_CHECKING:
     from aigateway_providers.report import Report
@@ -30,15 +30,17 @@ def chat_body(call: chat_pb2.ChatCall, report: Report) -> bytes:
         GatewayError: INVALID_REQUEST, UNSUPPORTED or REQUEST_TOO_LARGE, naming the field.
     """
     system, turns = contents.translate(call, report)
+    unread = schemas.Unread(report)
     body: dict[str, Any] = {"contents": turns}
     if system:
         body["systemInstruction"] = {"parts": system}
-    if tools := _tools(call, report):
+    if tools := _tools(call, report, unread):
         body["tools"] = tools
     if choice := _tool_choice(call, report):
         body["toolConfig"] = choice
-    if config := _generation_config(call, report):
+    if config := _generation_config(call, report, unread):
         body["generationConfig"] = config
+    unread.settle()
     _leftovers(call, report)
     contents.report_or_merge(body, call.extra_json, "", own=call.dialect == wire.DIALECT, report=report)
     if options := call.provider_options.get(wire.KIND):
@@ -50,7 +52,7 @@ def chat_body(call: chat_pb2.ChatCall, report: Report) -> bytes:
     return made
 
 
-def _tools(call: chat_pb2.ChatCall, report: Report) -> list[Any]:
+def _tools(call: chat_pb2.ChatCall, report: Report, unread: schemas.Unread) -> list[Any]:
     functions: list[Any] = []
     tools: list[Any] = []
     for number, tool in enumerate(call.tools):
@@ -58,7 +60,7 @@ def _tools(call: chat_pb2.ChatCall, report: Report) -> list[Any]:
         if tool.HasField("cache_control"):
             report.dropped(f"{path}.cache_control", "Gemini caches by itself")
         if tool.WhichOneof("kind") == "function":
-            functions.append(_function(tool, path, call, report))
+            functions.append(_function(tool, path, call, report, unread))
         elif tool.native.dialect == wire.DIALECT:
             tools.append(wire.callers_object(tool.native.json, path))
         else:
@@ -68,7 +70,9 @@ def _tools(call: chat_pb2.ChatCall, report: Report) -> list[Any]:
     return tools
 
 
-def _function(tool: message_pb2.Tool, path: str, call: chat_pb2.ChatCall, report: Report) -> dict[str, Any]:
+def _function(
+    tool: message_pb2.Tool, path: str, call: chat_pb2.ChatCall, report: Report, unread: schemas.Unread
+) -> dict[str, Any]:
     function = tool.function
     declared: dict[str, Any] = {"name": function.name}
     if function.description:
@@ -76,6 +80,7 @@ def _function(tool: message_pb2.Tool, path: str, call: chat_pb2.ChatCall, report
     if function.parameters_json:
         where = f"{path}.function.parameters"
         declared["parametersJsonSchema"] = wire.callers_object(function.parameters_json, where)
+        unread.note(function.parameters_json, where)
     if function.strict:
         report.dropped(f"{path}.function.strict", "Gemini checks arguments only in its VALIDATED mode")
     contents.report_or_merge(declared, tool.extra_json, path, own=call.dialect == wire.DIALECT, report=report)
@@ -114,9 +119,9 @@ def _calling(mode: str, names: list[str]) -> dict[str, Any]:
     return {"functionCallingConfig": config}
 
 
-def _generation_config(call: chat_pb2.ChatCall, report: Report) -> dict[str, Any]:
+def _generation_config(call: chat_pb2.ChatCall, report: Report, unread: schemas.Unread) -> dict[str, Any]:
     config = _sampling(call.options, report)
-    _answer_form(call, config, report)
+    _answer_form(call, config, report, unread)
     if call.HasField("reasoning"):
         limit = call.options.max_output_tokens if call.options.HasField("max_output_tokens") else None
         if wanted := thinking.config(call.reasoning, call.model, report, limit):
@@ -152,7 +157,7 @@ _SAMPLING: Final[dict[_Sampled, str]] = {
 }
 
 
-def _answer_form(call: chat_pb2.ChatCall, config: dict[str, Any], report: Report) -> None:
+def _answer_form(call: chat_pb2.ChatCall, config: dict[str, Any], report: Report, unread: schemas.Unread) -> None:
     form = call.response_format
     match form.type:
         case chat_pb2.RESPONSE_FORMAT_TYPE_JSON_OBJECT:
@@ -163,6 +168,7 @@ def _answer_form(call: chat_pb2.ChatCall, config: dict[str, Any], report: Report
             if form.schema_json:
                 where = "response_format.json_schema.schema"
                 config["responseJsonSchema"] = wire.callers_object(form.schema_json, where)
+                unread.note(form.schema_json, where)
             if form.description:
                 report.dropped("response_format.json_schema.description", "Gemini reads the schema's own description")
         case _:
