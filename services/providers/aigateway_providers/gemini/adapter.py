@@ -22,6 +22,7 @@ from aigateway_providers.gemini import (
     records,
     request,
     response,
+    signatures,
     wire,
 )
 from aigateway_providers.gemini.stream import ChatStream
@@ -55,6 +56,7 @@ class GeminiAdapter:
         self._name = settings.name
         self._upstream = Upstream(settings, {"x-goog-api-key": settings.api_key} if settings.api_key else {})
         self._media = MediaFetcher(settings, media.TAKES)
+        self._signatures = signatures.Signatures()
         self._capabilities = model_pb2.Capabilities(
             provider=settings.name,
             dialect=wire.DIALECT,
@@ -80,13 +82,15 @@ class GeminiAdapter:
         """The whole answer."""
         call = await self._media.inline(call, context)
         report = Report(call.translation_policy)
-        body = request.chat_body(call, report)
+        body = request.chat_body(call, report, self._signatures.lookup(call.model))
         notes = report.settle()
         answer = await self._fetch("POST", _path(call.model, "generateContent"), context, body)
         try:
-            return response.completion(answer, model=call.model, created=int(time.time()), notes=notes)
+            found = response.completion(answer, model=call.model, created=int(time.time()), notes=notes)
         except upstream_errors.UNREADABLE as error:
             raise self._unreadable(answer) from error
+        self._signatures.keep(call, signatures.of_completion(found))
+        return found
 
     async def stream_chat(
         self, call: chat_pb2.ChatCall, context: CallContext
@@ -94,7 +98,7 @@ class GeminiAdapter:
         """The answer in events."""
         call = await self._media.inline(call, context)
         report = Report(call.translation_policy)
-        body = request.chat_body(call, report)
+        body = request.chat_body(call, report, self._signatures.lookup(call.model))
         notes = report.settle()
         path = _path(call.model, "streamGenerateContent") + "?alt=sse"
         async with await self._upstream.send("POST", path, context=context, body=body) as answer:
@@ -107,6 +111,7 @@ class GeminiAdapter:
             try:
                 async for chunk in answer.chunks():
                     if events := stream.feed(chunk):
+                        self._signatures.keep(call, signatures.of_events(events))
                         yield events
                     if stream.failure is not None:
                         raise stream.failure
@@ -115,6 +120,7 @@ class GeminiAdapter:
                     yield events  # the connection broke: what was used so far is known
                 raise
             if events := stream.close():
+                self._signatures.keep(call, signatures.of_events(events))
                 yield events
             if stream.failure is not None:
                 raise stream.failure
@@ -123,7 +129,9 @@ class GeminiAdapter:
         """The tokens of the prompt."""
         call = await self._media.inline(call, context)
         report = Report(call.translation_policy)
-        body = counting.count_body(request.chat_body(call, report), _resource(call.model))
+        body = counting.count_body(
+            request.chat_body(call, report, self._signatures.lookup(call.model)), _resource(call.model)
+        )
         notes = report.settle()
         answer = await self._fetch("POST", _path(call.model, "countTokens"), context, body)
         try:

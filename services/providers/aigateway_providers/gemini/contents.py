@@ -17,18 +17,20 @@ from aigateway_providers.gemini import media, results, thinking, wire
 if TYPE_CHECKING:
     from aigateway.v1 import chat_pb2
 
+    from aigateway_providers.gemini.signatures import Lookup
     from aigateway_providers.report import Report
 
 UNSIGNED: Final = "skip_thought_signature_validator"
-"""The signature Gemini 3 takes for a function call that no Gemini model made."""
+"""What Gemini 3 takes for the signature of a function call that no Gemini model made, or whose signature is lost
+(https://ai.google.dev/gemini-api/docs/thought-signatures)."""
 
 _SYSTEM: Final = frozenset({message_pb2.ROLE_SYSTEM, message_pb2.ROLE_DEVELOPER})
 _NOTHING: Final = frozenset({b"null", b"[]", b"{}", b'""'})
 
 
-def translate(call: chat_pb2.ChatCall, report: Report) -> tuple[list[Any], list[Any]]:
+def translate(call: chat_pb2.ChatCall, report: Report, kept: Lookup | None) -> tuple[list[Any], list[Any]]:
     """The parts of the system instruction, and the contents."""
-    conversation = Conversation(call, report)
+    conversation = Conversation(call, report, kept)
     for number, message in enumerate(call.messages):
         conversation.add(message, f"messages[{number}]")
     return conversation.system, conversation.contents
@@ -37,10 +39,11 @@ def translate(call: chat_pb2.ChatCall, report: Report) -> tuple[list[Any], list[
 class Conversation:
     """Takes messages in order and keeps what later ones need: names of called functions, an open list of results."""
 
-    def __init__(self, call: chat_pb2.ChatCall, report: Report) -> None:
+    def __init__(self, call: chat_pb2.ChatCall, report: Report, kept: Lookup | None) -> None:
         self.system: list[Any] = []
         self.contents: list[Any] = []
         self._report = report
+        self._kept = kept
         self._room = media.Room()
         self._dialect = call.dialect
         self._newest = bool(thinking.family(call.model).levels)
@@ -49,6 +52,8 @@ class Conversation:
         """The parts of the `user` content that takes tool results, while results follow each other."""
         self._after: list[Any] = []
         """Media of tool results, for models that take none inside a function response."""
+        self._before: message_pb2.Message | None = None
+        """The message before the one that is being translated."""
 
     def add(self, message: message_pb2.Message, path: str) -> None:
         """Translate one message, which the caller knows as `path`."""
@@ -62,6 +67,7 @@ class Conversation:
             self._heard(message, path)
         else:
             raise invalid(f"{path}.role", f"`{path}.role` is missing or unknown")
+        self._before = message
 
     def _instruct(self, message: message_pb2.Message, path: str) -> None:
         """Instructions, wherever they stand, go in order into the one system instruction, which is text."""
@@ -149,8 +155,10 @@ class Conversation:
         if call.id:
             function["id"] = call.id
         made: dict[str, Any] = {"functionCall": function}
-        if not self._sign(made, part) and first and self._newest:
-            made["thoughtSignature"] = UNSIGNED
+        if not self._sign(made, part) and (
+            signature := self._lost(part) or (UNSIGNED if first and self._newest else "")
+        ):
+            made["thoughtSignature"] = signature
         self._extras(made, part.extra_json, path)
         return made
 
@@ -223,6 +231,12 @@ class Conversation:
         if state:
             made["thoughtSignature"] = state.decode("utf-8", "replace")
         return bool(state)
+
+    def _lost(self, part: message_pb2.Part) -> str:
+        """The signature that was kept for a call which came back without any; empty when there is none."""
+        if self._kept is None or part.HasField("provider_state"):
+            return ""
+        return self._kept(part.tool_call, self._before)
 
     def _extras(self, target: dict[str, Any] | None, extra: bytes, path: str) -> None:
         report_or_merge(target, extra, path, own=self._dialect == wire.DIALECT, report=self._report)

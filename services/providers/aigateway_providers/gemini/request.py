@@ -13,6 +13,7 @@ from aigateway.v1 import chat_pb2, message_pb2
 from aigateway_providers.gemini import contents, media, schemas, thinking, wire
 
 if TYPE_CHECKING:
+    from aigateway_providers.gemini.signatures import Lookup
     from aigateway_providers.report import Report
 
 _Sampled = Literal[
@@ -23,13 +24,18 @@ _JOINED: Final = frozenset({"tools"})
 """Lists of the body to which `provider_options` add, so that Google's tools stand beside the caller's functions."""
 
 
-def chat_body(call: chat_pb2.ChatCall, report: Report) -> bytes:
+def chat_body(call: chat_pb2.ChatCall, report: Report, kept: Lookup | None = None) -> bytes:
     """The body; what it cannot carry is noted in `report`.
+
+    Args:
+        call: The call.
+        report: Takes the notes.
+        kept: Tells the thought signatures that were kept for tool calls which come back without theirs.
 
     Raises:
         GatewayError: INVALID_REQUEST, UNSUPPORTED or REQUEST_TOO_LARGE, naming the field.
     """
-    system, turns = contents.translate(call, report)
+    system, turns = contents.translate(call, report, kept)
     unread = schemas.Unread(report)
     body: dict[str, Any] = {"contents": turns}
     if system:
