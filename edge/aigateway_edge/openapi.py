@@ -44,7 +44,6 @@ _ERRORS: Final[dict[str, str]] = {
     "415": "The body is compressed, or comes from a web page as something else than JSON.",
     "429": "A limit, quota or budget is reached.",
     "500": "A fault of the gateway.",
-    "501": "The provider does not offer this operation.",
     "502": "The provider failed, or refused the gateway's own key.",
     "503": "The provider or the gateway is overloaded or cannot be reached.",
     "504": "The deadline passed.",

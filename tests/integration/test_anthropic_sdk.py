@@ -159,11 +159,16 @@ async def test_tokens_are_counted_where_the_provider_counts(whole: Whole, sdk: a
     whole.answer(Answer.of({"totalTokens": 12}))
     counted = await sdk.messages.count_tokens(model=MODELS["gemini"], messages=HI, system="s", tools=[WEATHER])
     assert counted.input_tokens == 12
-    with pytest.raises(anthropic.InternalServerError) as caught:
-        await sdk.messages.count_tokens(model=MODELS["ollama"], messages=HI)
-    assert caught.value.status_code == 501
+
+
+async def test_an_operation_that_the_provider_lacks_is_a_bad_request_and_asked_for_once(
+    whole: Whole, sdk: anthropic.AsyncAnthropic
+) -> None:
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        await sdk.with_options(max_retries=2).messages.count_tokens(model=MODELS["ollama"], messages=HI)
+    assert caught.value.type == "invalid_request_error"
     assert "ollama does not count tokens ahead of a call" in str(caught.value)
-    assert caught.value.response.headers["x-should-retry"] == "false"
+    assert caught.value.response.request.headers["x-stainless-retry-count"] == "0"
 
 
 async def test_a_call_of_this_dialect_is_in_the_ledger_and_a_count_is_not(
