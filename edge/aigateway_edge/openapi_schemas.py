@@ -147,7 +147,10 @@ _USAGE: Final = _object(
     estimated=_said({"type": "boolean"}, "True when the gateway guessed, because the provider was cut off."),
 )
 _FINISH: Final = _said(
-    _OPTIONAL_TEXT, "`stop`, `length`, `tool_calls`, `content_filter`, `function_call`, or `error` for a broken answer."
+    _OPTIONAL_TEXT,
+    "`stop`, `length`, `tool_calls`, `content_filter`, `function_call`, or `error` for a broken answer. Also `length` "
+    "where the provider paused a long turn: then `native_finish_reason` is its word for it (`pause_turn`), and "
+    "`x-gateway-translation` says so.",
 )
 _SPOKEN: Final[dict[str, _Schema]] = {
     "role": _one_of("assistant"),

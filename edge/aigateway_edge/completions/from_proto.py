@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
-from aigateway_edge.native import dropped
+from aigateway_edge.native import dropped, paused, paused_comment
 from aigateway_edge.openai import carriers
 from aigateway_edge.openai.usage import usage
 
@@ -55,6 +55,8 @@ def _choice(choice: chat_pb2.Choice, before: str, notes: list[chat_pb2.Translati
                 texts.append(part.refusal.text)
             case _:
                 notes.append(dropped(f"choices[{choice.index}].parts[{index}]", part))
+    if choice.finish_reason == chat_pb2.FINISH_REASON_PAUSE:
+        notes.append(paused(choice.index, choice.native_finish_reason))
     return {
         "index": choice.index,
         "text": "".join(texts),
@@ -108,7 +110,10 @@ class TextChunks:
             case "refusal":
                 return self._record(event.choice, event.refusal)
             case "finish":
-                return self._record(event.choice, "", _FINISH.get(event.finish.reason, "stop"))
+                reason = event.finish.reason
+                pause = reason == chat_pb2.FINISH_REASON_PAUSE
+                told = paused_comment(event.choice, event.finish.native_reason) if pause else b""
+                return told + self._record(event.choice, "", _FINISH.get(reason, "stop"))
             case "usage":
                 self._usage = orjson.dumps(usage(event.usage, self._dialect))
             case "tool_call" | "native" | "audio" | "redacted" as kind:

@@ -15,7 +15,7 @@ import msgspec
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
-from aigateway_edge.native import native_type, word
+from aigateway_edge.native import native_type, paused_comment, word
 from aigateway_edge.openai import carriers
 from aigateway_edge.openai.usage import usage
 
@@ -217,7 +217,8 @@ class Chunks:
             word += b',"native_finish_reason":%b' % _dumps(native)
         if finish.stop_sequence:
             word += b',"stop_sequence":%b' % _dumps(finish.stop_sequence)
-        return self._record(choice, _details(choice), event, word)
+        told = paused_comment(event.choice, native) if finish.reason == chat_pb2.FINISH_REASON_PAUSE else b""
+        return told + self._record(choice, _details(choice), event, word)
 
     def _note(self, event: chat_pb2.ChatEvent) -> bytes:
         """An event that shows nothing: its extra fields, or a comment that says what was left out."""

@@ -16,7 +16,7 @@ import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
 from aigateway_edge.media import data_url
-from aigateway_edge.native import dropped
+from aigateway_edge.native import dropped, paused
 from aigateway_edge.openai import carriers
 from aigateway_edge.openai.usage import embedding_usage, usage
 
@@ -95,6 +95,8 @@ def _choice(
     }
     if native and dialect != message_pb2.DIALECT_OPENAI_CHAT:
         view["native_finish_reason"] = native
+    if choice.finish_reason == chat_pb2.FINISH_REASON_PAUSE:
+        notes.append(paused(choice.index, native))
     if choice.stop_sequence:
         view["stop_sequence"] = choice.stop_sequence
     return carriers.extras(choice.extra_json, dialect) | view if choice.extra_json else view

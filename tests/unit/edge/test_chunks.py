@@ -218,6 +218,13 @@ def test_a_foreign_stop_reason_is_told_beside_openais() -> None:
     assert (choice["finish_reason"], choice["native_finish_reason"]) == ("length", "pause_turn")
 
 
+def test_a_paused_turn_leaves_a_comment() -> None:
+    written = Chunks(request_id="r", include_usage=False).write([start(), finish("PAUSE", native="pause_turn")])
+    assert written.count(b": x-gateway-translation: choices[0].finish_reason=emulated(pause_turn)\n\n") == 1
+    written = Chunks(request_id="r", include_usage=False).write([start(), finish("LENGTH", native="max_tokens")])
+    assert b"x-gateway-translation" not in written
+
+
 def test_what_only_the_provider_understands_leaves_a_comment() -> None:
     native = message_pb2.NativePart(
         dialect=message_pb2.DIALECT_ANTHROPIC_MESSAGES, json=b'{"type":"server_tool_use\\n\\ndata: x"}'

@@ -138,13 +138,24 @@ def test_the_extra_fields_of_another_dialect_are_not_shown() -> None:
         ("LENGTH", "length"),
         ("TOOL_CALLS", "tool_calls"),
         ("CONTENT_FILTER", "content_filter"),
-        ("PAUSE", "length"),
         ("UNSPECIFIED", "stop"),
     ],
 )
 def test_every_finish_reason_has_openais_word(reason: str, word: str) -> None:
     value = chat_pb2.FinishReason.Value(f"FINISH_REASON_{reason}")
     assert shown(answer(text("x"), reason=value))["choices"][0]["finish_reason"] == word
+
+
+def test_a_paused_turn_is_not_over_and_the_report_says_so() -> None:
+    completion = answer(text("x"), reason=chat_pb2.FINISH_REASON_PAUSE, native="pause_turn", dialect=ANTHROPIC)
+    body, notes = from_proto.chat_completion(completion, request_id="r")
+    choice = json.loads(body)["choices"][0]
+    assert (choice["finish_reason"], choice["native_finish_reason"]) == ("length", "pause_turn")
+    assert notes == [
+        chat_pb2.TranslationNote(
+            field="choices[0].finish_reason", action=chat_pb2.TRANSLATION_ACTION_EMULATED, detail="pause_turn"
+        )
+    ]
 
 
 def test_tool_calls_and_their_state_are_shown() -> None:
