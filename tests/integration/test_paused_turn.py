@@ -35,6 +35,7 @@ BOTH = pytest.mark.parametrize("stream", [False, True])
 
 @BOTH
 async def test_anthropics_own_dialect_says_its_own_word(whole: Whole, stream: bool) -> None:
+    answer: anthropic.types.Message
     async with anthropic.AsyncAnthropic(base_url=whole.gateway.http, api_key=KEY, max_retries=0) as sdk:
         if stream:
             async with sdk.messages.stream(model=CLAUDE.name, max_tokens=9, messages=HI) as events:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
+from aigateway_edge import citations
 from aigateway_edge.media import data_url
 from aigateway_edge.native import dropped, paused
 from aigateway_edge.openai import carriers
@@ -95,6 +96,8 @@ def _choice(
     }
     if native and dialect != message_pb2.DIALECT_OPENAI_CHAT:
         view["native_finish_reason"] = native
+    if choice.extra_json and dialect != message_pb2.DIALECT_OPENAI_CHAT:
+        notes += citations.dropped(f"choices[{choice.index}]", choice.extra_json)
     if choice.finish_reason == chat_pb2.FINISH_REASON_PAUSE:
         notes.append(paused(choice.index, native))
     if choice.stop_sequence:
@@ -118,6 +121,9 @@ def _message(
         state = part.provider_state if part.HasField("provider_state") else None
         match part.WhichOneof("kind"):
             case "text":
+                if part.extra_json and dialect != message_pb2.DIALECT_OPENAI_CHAT:
+                    before = sum(map(len, texts))
+                    more |= _cited(part.extra_json, f"{path}.parts[{index}]", dialect, more, notes, before=before)
                 texts.append(part.text.text)
                 if state is not None:
                     more["extra_content"] = carriers.extra_content(state)
@@ -148,6 +154,24 @@ def _message(
     if calls:
         view["tool_calls"] = calls
     return more | view if more else view
+
+
+def _cited(
+    extra: bytes,
+    path: str,
+    dialect: message_pb2.Dialect.ValueType,
+    more: Mapping[str, Any],
+    notes: list[chat_pb2.TranslationNote],
+    *,
+    before: int,
+) -> dict[str, Any]:
+    """The `annotations` with what one more text cites, if OpenAI made it; `before` is where the text begins."""
+    if dialect != message_pb2.DIALECT_OPENAI_RESPONSES:
+        notes += citations.dropped(path, extra)
+        return {}
+    shown, others = citations.chat_of_responses(extra, before)
+    notes += [citations.unshown(f"{path}.annotations", kind) for kind in others]
+    return {"annotations": more.get("annotations", []) + shown} if shown else {}
 
 
 def _tool_call(

@@ -151,6 +151,23 @@ def test_a_turn_becomes_its_items_in_order() -> None:
     ]
 
 
+def test_what_a_chat_callers_message_cites_goes_with_its_text() -> None:
+    cited = {"type": "url_citation", "url_citation": {"url": "u", "title": "t", "start_index": 0, "end_index": 2}}
+    flat = {"type": "url_citation", "url": "u", "title": "t", "start_index": 0, "end_index": 2}
+
+    def said(*annotations: Any) -> message_pb2.Message:
+        extra = json.dumps({"annotations": annotations}).encode()
+        return turn("assistant", text("Hi"), extra_json=extra)
+
+    whole = [{"type": "output_text", "text": "Hi", "annotations": [flat]}]
+    assert items(said(cited), dialect=CHAT) == [{"role": "assistant", "content": whole}]
+    assert items(said(), dialect=CHAT) == [{"role": "assistant", "content": "Hi"}]
+    for strange in (cited | {"type": "file"}, "x", {"type": "url_citation"}):
+        body, notes = sent(said(strange), dialect=CHAT)
+        assert body["input"] == [{"role": "assistant", "content": "Hi"}]
+        assert notes == ["messages[0].annotations"]
+
+
 def test_another_providers_state_is_never_sent() -> None:
     signed = message_pb2.Part(
         text=message_pb2.TextPart(), provider_state=message_pb2.ProviderState(provider="gemini", state=b"x")
