@@ -88,7 +88,7 @@ def _annotations(json: bytes) -> Iterator[tuple[str, Json]]:
     raw = _members.decode(json).get("annotations", b"null") if json else b"null"
     try:
         found = orjson.loads(bytes(raw))
-    except orjson.JSONDecodeError:  # a lone surrogate, for one
+    except orjson.JSONDecodeError:  # a number too large, for one
         found = [None]
     for annotation in found if isinstance(found, list) else []:
         kind = annotation.get("type") if isinstance(annotation, dict) else None

@@ -159,6 +159,7 @@ _SPOKEN: Final[dict[str, _Schema]] = {
     "reasoning_content": _TEXT,
     "reasoning_details": _REASONING_DETAILS,
     "function_call": _FUNCTION_CALL,
+    "annotations": _said(_list(_ANY), "What the text cites, as `url_citation`; in a stream, after the text."),
     "audio": _ANY,
     "extra_content": _EXTRA_CONTENT,
 }
