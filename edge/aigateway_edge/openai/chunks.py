@@ -214,7 +214,8 @@ class Chunks:
         custom = call.type == message_pb2.TOOL_CALL_TYPE_CUSTOM
         choice.calls[event.part] = (call.index, custom)
         if self._legacy:
-            return _dumps({"function_call": {"name": call.name, "arguments": ""}})
+            first = len(choice.calls) == 1
+            return _dumps({"function_call": {"name": call.name, "arguments": ""}}) if first else b""
         entry: dict[str, Any] = {"index": call.index, "id": call.id}
         if custom:
             entry |= {"type": "custom", "custom": {"name": call.name, "input": ""}}
@@ -225,7 +226,8 @@ class Chunks:
     def _arguments(self, event: chat_pb2.ChatEvent, choice: _Choice) -> bytes:
         text = _dumps(event.arguments)
         if self._legacy:
-            return b'{"function_call":{"arguments":%b}}' % text
+            first = next(iter(choice.calls), event.part)
+            return b'{"function_call":{"arguments":%b}}' % text if event.part == first else b""
         index, custom = choice.calls.get(event.part, (0, False))
         if custom:
             return b'{"tool_calls":[{"index":%d,"custom":{"input":%b}}]}' % (index, text)
@@ -248,6 +250,8 @@ class Chunks:
         if more and self._dialect == message_pb2.DIALECT_OPENAI_CHAT:
             return self._extra(event)
         match event.WhichOneof("event"):
+            case "tool_call":  # a second one, which `function_call` has no room for
+                return b": x-gateway-translation: choices[%d]=dropped(tool_call)\n\n" % event.choice
             case "native" if event.native.dialect != message_pb2.DIALECT_OPENAI_CHAT:
                 kind = native_type(event.native)
                 return b": x-gateway-translation: choices[%d]=dropped(%b)\n\n" % (event.choice, word(kind))

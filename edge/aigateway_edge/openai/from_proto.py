@@ -84,9 +84,8 @@ def _choice(
     legacy: bool,
 ) -> dict[str, Any]:
     message = _message(choice.message, f"choices[{choice.index}].message", dialect, notes)
-    if legacy and (calls := message.get("tool_calls")):
-        message["function_call"] = calls[0].get("function")
-        del message["tool_calls"]
+    if legacy:
+        _call_one_function(message, f"choices[{choice.index}].message", notes)
     native = choice.native_finish_reason
     view: dict[str, Any] = {
         "index": choice.index,
@@ -154,6 +153,17 @@ def _message(
     if calls:
         view["tool_calls"] = calls
     return more | view if more else view
+
+
+def _call_one_function(message: dict[str, Any], path: str, notes: list[chat_pb2.TranslationNote]) -> None:
+    """The first call as the legacy `function_call`, and notes of those that it has no room for."""
+    for index, call in enumerate(message.pop("tool_calls", ())):
+        if "function_call" not in message and isinstance(call, dict) and "function" in call:
+            message["function_call"] = call["function"]
+        else:
+            action = chat_pb2.TRANSLATION_ACTION_DROPPED
+            field, detail = f"{path}.tool_calls[{index}]", "`function_call` has room for one"
+            notes.append(chat_pb2.TranslationNote(field=field, action=action, detail=detail))
 
 
 def _cited(

@@ -201,6 +201,16 @@ def test_a_caller_of_functions_reads_a_function_call() -> None:
     assert "tool_calls" not in choice["message"]
 
 
+def test_a_function_call_has_room_for_one_and_the_report_says_what_else_there_was() -> None:
+    calls = [Part(tool_call=message_pb2.ToolCall(id=name, name=name, arguments=b"{}")) for name in ("f", "g")]
+    completion = answer(*calls, reason=chat_pb2.FINISH_REASON_TOOL_CALLS)
+    body, notes = from_proto.chat_completion(completion, request_id="r", legacy_functions=True)
+    assert json.loads(body)["choices"][0]["message"]["function_call"] == {"name": "f", "arguments": "{}"}
+    assert [(note.field, note.detail) for note in notes] == [
+        ("choices[0].message.tool_calls[1]", "`function_call` has room for one")
+    ]
+
+
 def test_what_only_the_provider_understands_is_noted() -> None:
     native = message_pb2.NativePart(dialect=ANTHROPIC, json=b'{"type":"server_tool_use","id":"x"}')
     _, notes = from_proto.chat_completion(answer(text("x"), Part(native=native)), request_id="r")
