@@ -24,7 +24,8 @@ _ROLES: Final[Mapping[str, message_pb2.Role.ValueType]] = {
     "assistant": message_pb2.ROLE_ASSISTANT,
     "system": message_pb2.ROLE_SYSTEM,
 }
-_PLACE: Final = re.compile(r"\bmessages\[(\d+)\]")
+_SYSTEM: Final = "system"
+_PLACE: Final = re.compile(r"(\bmessages\[(\d+)\])(\.content\b)?")
 
 
 class Conversation:
@@ -41,7 +42,7 @@ class Conversation:
         """The top-level `system`, if there is one."""
         shape, parts = blocks.content(request, "system")
         if parts and (len(parts) > 1 or parts[0].text.text):
-            self._add("system", message_pb2.Message(role=message_pb2.ROLE_SYSTEM, parts=parts, content_shape=shape))
+            self._add(_SYSTEM, message_pb2.Message(role=message_pb2.ROLE_SYSTEM, parts=parts, content_shape=shape))
 
     def read(self, fields: Fields) -> None:
         """One message."""
@@ -66,10 +67,11 @@ class Conversation:
 
     def renamed(self, text: str) -> str:
         """`text` with the paths of our messages as those of the caller's."""
-        return _PLACE.sub(lambda found: self._origin(found[0], int(found[1])), text)
+        return _PLACE.sub(lambda found: self._origin(found[1], int(found[2]), found[3] or ""), text)
 
-    def _origin(self, path: str, index: int) -> str:
-        return self._origins[index] if index < len(self._origins) else path
+    def _origin(self, path: str, index: int, content: str) -> str:
+        origin = self._origins[index] if index < len(self._origins) else path
+        return origin if origin == _SYSTEM else origin + content  # `system` is its own content
 
     def _add(self, origin: str, message: message_pb2.Message) -> None:
         self.messages.append(message)

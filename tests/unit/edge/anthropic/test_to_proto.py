@@ -98,4 +98,5 @@ def test_paths_are_those_of_the_caller() -> None:
     body = {"model": "m", "max_tokens": 9, "system": "s", "messages": HI}
     conversation = messages_call(json.dumps(body).encode()).conversation
     assert conversation.renamed("`messages[1].content[0]` and `messages[0]`") == "`messages[0].content[0]` and `system`"
-    assert conversation.renamed("messages[9]") == "messages[9]"
+    assert conversation.renamed("messages[0].content[2].x") == "system[2].x"
+    assert conversation.renamed("messages[9].content") == "messages[9].content"
