@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -24,8 +25,8 @@ KILLS = (100, 250, 400)
 async def kill(gateway: Gateway, name: str) -> None:
     """`kill -9` a service of `up --split`, once it serves: an earlier kill may not be over yet."""
     async with grpc_channel(gateway.running[-1].grpc(name)) as channel:
-        check = health_pb2_grpc.HealthStub(channel).Check
-        await check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=30)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=30)
     parent = psutil.Process(gateway.running[-1].process.pid)
     (found,) = [child for child in parent.children() if name in child.cmdline()]
     os.kill(found.pid, signal.SIGKILL)
