@@ -88,6 +88,13 @@ _PHASES = _histogram(
     "provider",
     "phase",
 )
+_RETRIES = _counter("aigateway_retries", "Attempts made again, by what had failed before.", "provider", "reason")
+_FALLBACKS = _counter(
+    "aigateway_fallbacks", "Calls that went on to a stand-in, by what had failed.", "provider", "reason"
+)
+_HEDGES = _counter("aigateway_hedges", "Attempts started beside a slow one.", "provider")
+_BREAKERS = _gauge("aigateway_breakers_open", "Models that are left alone for a while.", "provider")
+_IN_FLIGHT = _gauge("aigateway_attempts_in_flight", "Attempts under way.", "provider")
 _STREAMS = _gauge("aigateway_streams_in_flight", "Streams being answered.", "service")
 _OUTBOX_EVENTS = Gauge("aigateway_outbox_events", "Usage events not yet delivered.", registry=REGISTRY)
 _OUTBOX_BYTES = Gauge("aigateway_outbox_bytes", "Size of the usage events not yet delivered.", registry=REGISTRY)
@@ -133,6 +140,31 @@ def unknown_finish_reason(provider: str) -> None:
 def upstream_phase(provider: str, phase: str, seconds: float) -> None:
     """Note how long a provider says one phase took: `load` (of the model), `prompt` or `output`."""
     _PHASES.child(provider, phase).observe(seconds)
+
+
+def retried(provider: str, reason: str) -> None:
+    """Count an attempt that is made again because one failed at `provider` for `reason`."""
+    _RETRIES.child(provider, reason if reason in REASONS else OTHER).inc()
+
+
+def fell_back(provider: str, reason: str) -> None:
+    """Count a call that leaves `provider` for a stand-in because it failed there for `reason`."""
+    _FALLBACKS.child(provider, reason if reason in REASONS else OTHER).inc()
+
+
+def hedged(provider: str) -> None:
+    """Count an attempt started at `provider` beside a slow one."""
+    _HEDGES.child(provider).inc()
+
+
+def breakers_open(provider: str, count: int) -> None:
+    """Note how many of a provider's models are left alone."""
+    _BREAKERS.child(provider).set(count)
+
+
+def provider_in_flight(provider: str, count: int) -> None:
+    """Note how many attempts at a provider are under way."""
+    _IN_FLIGHT.child(provider).set(count)
 
 
 def stream_opened(service: str) -> None:

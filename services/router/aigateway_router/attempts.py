@@ -34,8 +34,15 @@ class Attempt:
     requested_model: str
     sent_model: str
     trace_id: str
+    project: str = DEFAULT_PROJECT
     number: int = 1
     """Which attempt of the call, from 1."""
+    fallback_from: str = ""
+    """The `provider/model` it stands in for; empty when it does not."""
+    hedge: bool = False
+    """It was started beside a slow one."""
+    event_id: str = ""
+    """What its event, and the money set aside for it, is known by."""
     started_at_us: int = 0
     started_ns: int = 0
     first_event_ns: int = 0
@@ -48,6 +55,7 @@ class Attempt:
 
     def __post_init__(self) -> None:
         """Start the clock."""
+        self.event_id = new_event_id()
         self.started_at_us = time.time_ns() // 1000
         self.started_ns = time.perf_counter_ns()
 
@@ -60,10 +68,10 @@ class Attempt:
     ) -> usage_service_pb2.Attempt:
         """The usage event of an attempt that ended now, with `status`."""
         event = usage_service_pb2.Attempt(
-            event_id=new_event_id(),
+            event_id=self.event_id,
             request_id=self.request_id,
             attempt=self.number,
-            project=DEFAULT_PROJECT,
+            project=self.project,
             key_id=self.key_id,
             operation=self.operation,
             provider=self.provider,
@@ -77,6 +85,8 @@ class Attempt:
             finish_reason=self.finish_reason,
             usage=self.usage,
             trace_id=self.trace_id,
+            fallback_from=self.fallback_from,
+            hedge=self.hedge,
         )
         if error is not None:
             event.error_reason = error.reason.name

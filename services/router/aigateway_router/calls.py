@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aigateway.v1 import chat_pb2, gateway_service_pb2
 
-from aigateway_router.attempts import new_event_id
+from aigateway_router.attempts import DEFAULT_PROJECT, new_event_id
 
 if TYPE_CHECKING:
     from aigateway_common.telemetry import Span
     from grpc import aio
 
-    from aigateway_router.routes import Target
+    from aigateway_router.attempt_guard import Errand
 
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 
@@ -27,7 +27,7 @@ class Call:
         metadata: What came with it, by lower-case key.
     """
 
-    __slots__ = ("_context", "key_id", "metadata", "provider", "request_id", "span", "started_ns")
+    __slots__ = ("_context", "key_id", "metadata", "project", "provider", "request_id", "span", "started_ns")
 
     def __init__(self, context: aio.ServicerContext[Any, Any], metadata: dict[str, str], span: Span) -> None:
         self.started_ns = time.perf_counter_ns()
@@ -36,6 +36,7 @@ class Call:
         self.request_id = _request_id(metadata)
         self.span = span
         self.key_id = ""
+        self.project = DEFAULT_PROJECT
         self.provider = ""
         """Where it goes, once that is known."""
 
@@ -52,13 +53,15 @@ class Call:
         spent = self.elapsed_ns() // 1000 - below.upstream_us - below.adapter_us
         return chat_pb2.CallTiming(upstream_us=below.upstream_us, adapter_us=below.adapter_us, router_us=max(0, spent))
 
-    def route(self, requested_model: str, target: Target) -> gateway_service_pb2.Route:
+    def route(self, errand: Errand) -> gateway_service_pb2.Route:
         """Where it went, for the answer."""
         return gateway_service_pb2.Route(
-            provider=target.provider,
-            requested_model=requested_model,
-            sent_model=target.model,
+            provider=errand.target.provider,
+            requested_model=errand.requested_model,
+            sent_model=errand.target.model,
             request_id=self.request_id,
+            original_provider=errand.fallback_from.partition("/")[0],
+            attempts=errand.number,
         )
 
 

@@ -11,7 +11,7 @@ from aigateway_common.errors import GatewayError
 from aigateway_router.patterns import FALLBACK, GROQ_MODELS, PATTERN_PROVIDERS, provider_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 SANDBOX: Final = "sandbox"
 SANDBOX_MODEL: Final = "sandbox/echo"
@@ -20,6 +20,7 @@ _COMPARED: Final = 500
 """Names that an unknown one is compared with at most, so that a wrong name stays cheap."""
 _COMPARED_LENGTH: Final = 100
 _SHOWN_LENGTH: Final = 200
+_NONE: Final[Mapping[str, Sequence[str]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,10 @@ class Routes:
         disabled: Known providers that cannot, each with the hint that enables it.
         aliases: Alias to `provider/model` or to another alias.
         groq_models: Names that belong to groq beside those of its documentation.
+        pools: Names that stand for several providers; they lead like a provider's.
+        fallbacks: What stands in for a name, in order.
 
-    Raises ValueError that names every alias that leads nowhere.
+    Raises ValueError that names every alias and stand-in that leads nowhere.
     """
 
     def __init__(
@@ -49,13 +52,16 @@ class Routes:
         disabled: Mapping[str, str],
         aliases: Mapping[str, str],
         groq_models: Collection[str] = (),
+        pools: Collection[str] = (),
+        fallbacks: Mapping[str, Sequence[str]] = _NONE,
     ) -> None:
-        self._enabled = frozenset(enabled)
+        self._enabled = frozenset({*enabled, *pools})
         self._disabled = {name: hint for name, hint in disabled.items() if name not in self._enabled}
         self._known = self._enabled | self._disabled.keys() | PATTERN_PROVIDERS
         self._groq = GROQ_MODELS | frozenset(groq_models)
         self.aliases: Mapping[str, Target] = self._resolved(aliases)
         """Every alias with where it leads in the end."""
+        self._fallbacks = self._stand_ins(fallbacks)
 
     def resolve(self, name: str) -> Target | None:
         """Where `name` leads; None when no enabled provider can have it.
@@ -67,6 +73,13 @@ class Routes:
         if target is None or target.provider in self._enabled:
             return target
         raise self.disabled_error(target.provider)
+
+    def steps(self, name: str, target: Target) -> tuple[Target, ...]:
+        """`target`, to which `name` leads, and what stands in for it."""
+        if not self._fallbacks:
+            return (target,)
+        others = self._fallbacks.get(name) or self._fallbacks.get(f"{target.provider}/{target.model}") or ()
+        return (target, *(other for other in others if other != target))
 
     def is_known(self, provider: str) -> bool:
         """Whether `provider` is the name of a provider at all."""
@@ -111,6 +124,22 @@ class Routes:
         if provider == FALLBACK and provider not in self._enabled:
             return None
         return Target(provider, name)
+
+    def _stand_ins(self, fallbacks: Mapping[str, Sequence[str]]) -> dict[str, tuple[Target, ...]]:
+        """Where each name's stand-ins lead; those of providers that are not enabled are left out."""
+        found: dict[str, tuple[Target, ...]] = {}
+        problems: list[str] = []
+        for name, steps in fallbacks.items():
+            targets = [self._explicit(step) or self.aliases.get(step) or self._by_pattern(step) for step in steps]
+            problems += [
+                f"`{step}`, which stands in for `{name}`, leads to no provider"
+                for step, target in zip(steps, targets, strict=True)
+                if target is None
+            ]
+            found[name] = tuple(target for target in targets if target and target.provider in self._enabled)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return found
 
     def _resolved(self, aliases: Mapping[str, str]) -> dict[str, Target]:
         targets: dict[str, Target] = {}

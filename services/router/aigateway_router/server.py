@@ -20,7 +20,7 @@ from aigateway_router.routes import Routes
 from aigateway_router.usage_emitter import UsageEmitter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from grpc import aio
 
@@ -66,10 +66,11 @@ class RouterComponent:
         routes = self._routes(settings)
         self._outbox = None if usage is None else Outbox(settings, usage)
         self._catalog = ModelCatalog(providers, routes, settings)
+        self._dispatcher = Dispatcher(providers, UsageEmitter(self._outbox), telemetry, settings)
         self._servicer = _GatewayServicer(
             Authenticator(settings.api_keys),
             routes,
-            Dispatcher(providers, UsageEmitter(self._outbox), telemetry, settings.default_timeout),
+            self._dispatcher,
             self._catalog,
             telemetry,
         )
@@ -89,6 +90,8 @@ class RouterComponent:
             disabled=settings.disabled,
             aliases=settings.aliases,
             groq_models=settings.groq_models,
+            pools=settings.pools,
+            fallbacks=settings.fallbacks,
         )
 
     def register(self, server: aio.Server) -> None:
@@ -103,6 +106,7 @@ class RouterComponent:
     async def stop(self, grace: float) -> None:
         """Deliver the usage events that are left, for at most `grace` seconds; the rest stays on disk."""
         await self._catalog.stop()
+        await self._dispatcher.stop()
         if self._outbox is not None:
             await self._outbox.stop(grace)
 
@@ -131,8 +135,8 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
     ) -> gateway_service_pb2.ChatResponse:
         async def answer(call: Call) -> gateway_service_pb2.ChatResponse:
             _check_chat(request.call)
-            target = await self._target(call, request.call.model)
-            response = await self._dispatcher.chat(call, request.call, target)
+            steps = await self._steps(call, request.call.model)
+            response = await self._dispatcher.chat(call, request.call, steps)
             metrics.overhead("router", response.timing.router_us / 1e6)
             return response
 
@@ -144,11 +148,11 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
     ) -> None:
         async def answer(call: Call) -> None:
             _check_chat(request.call)
-            target = await self._target(call, request.call.model)
+            steps = await self._steps(call, request.call.model)
             call.span.set(attributes.REQUEST_STREAM, True)
             metrics.stream_opened("router")
             try:
-                await self._dispatcher.stream(call, request.call, target, context.write)
+                await self._dispatcher.stream(call, request.call, steps, context.write)
             finally:
                 metrics.stream_closed("router")
 
@@ -160,8 +164,8 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
     ) -> gateway_service_pb2.EmbedResponse:
         async def answer(call: Call) -> gateway_service_pb2.EmbedResponse:
             _check_embed(request.call)
-            target = await self._target(call, request.call.model)
-            response = await self._dispatcher.embed(call, request.call, target)
+            steps = await self._steps(call, request.call.model)
+            response = await self._dispatcher.embed(call, request.call, steps)
             metrics.overhead("router", response.timing.router_us / 1e6)
             return response
 
@@ -173,8 +177,8 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
     ) -> gateway_service_pb2.CountTokensResponse:
         async def answer(call: Call) -> gateway_service_pb2.CountTokensResponse:
             _check_chat(request.call)
-            target = await self._target(call, request.call.model)
-            return await self._dispatcher.count_tokens(call, request.call, target)
+            steps = await self._steps(call, request.call.model)
+            return await self._dispatcher.count_tokens(call, request.call, steps)
 
         return await self._serve(attributes.COUNT_TOKENS, request.call.model, context, answer)
 
@@ -187,15 +191,15 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
 
         return await self._serve(LIST_MODELS, "", context, answer)
 
-    async def _target(self, call: Call, model: str) -> Target:
-        """Where `model` leads. Raises GatewayError MODEL_NOT_FOUND or PROVIDER_DISABLED."""
+    async def _steps(self, call: Call, model: str) -> Sequence[Target]:
+        """Where `model` leads, and what stands in. Raises GatewayError MODEL_NOT_FOUND or PROVIDER_DISABLED."""
         target = self._routes.resolve(model)
         if target is None:
             raise self._routes.not_found(model, await self._catalog.ids())
         call.provider = target.provider
         call.span.set(attributes.PROVIDER, attributes.provider_name(target.provider))
         call.span.set(attributes.REQUEST_MODEL, target.model)
-        return target
+        return self._routes.steps(model, target)
 
     async def _serve(
         self, operation: str, model: str, context: _Context, answer: Callable[[Call], Awaitable[_T]]

@@ -48,6 +48,11 @@ class StreamState:
         """Characters of reasoning."""
 
     @property
+    def has_content(self) -> bool:
+        """Something of a choice has come: there is something to show."""
+        return bool(self._open or self._finished)
+
+    @property
     def complete(self) -> bool:
         """Every choice seen so far is finished, and there is one."""
         return bool(self._finished) and not self._open

@@ -1,0 +1,149 @@
+"""Around every attempt: its span, its verdict for the policies, and its one usage event, however it ends.
+
+Not for which attempts are made (`pursuit`) nor for what one sends and brings back (`unary`, `streams`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from aigateway_common import attributes
+from aigateway_common.errors import GatewayError
+from aigateway_common.telemetry import Span, SpanKind, Telemetry
+from grpc import aio
+
+from aigateway_router.attempts import Attempt
+from aigateway_router.provider_errors import from_provider, unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from aigateway.v1 import tokens_pb2, usage_service_pb2
+
+    from aigateway_router.calls import Call
+    from aigateway_router.routes import Target
+    from aigateway_router.usage_emitter import UsageEmitter
+
+    Guess = Callable[[GatewayError], tokens_pb2.TokenUsage | None]
+
+LEFT: Final = frozenset({"CANCELLED", "DEADLINE_EXCEEDED"})
+"""Reasons that mean that nobody waits for the attempt any more."""
+
+
+class CallerLeftError(asyncio.CancelledError):
+    """A message could not be written: the caller is gone, and the cancellation of this task is on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What one attempt is for."""
+
+    call: Call
+    operation: usage_service_pb2.Operation.ValueType
+    requested_model: str
+    target: Target
+    number: int = 1
+    """Which attempt of the call, from 1."""
+    fallback_from: str = ""
+    """The `provider/model` it stands in for."""
+    hedge: bool = False
+    """It was started beside a slow one."""
+
+
+class Guard:
+    """Begins attempts and sees to their end.
+
+    Args:
+        emitter: Where usage events go.
+        telemetry: Where spans go.
+        default_timeout: Seconds for a call whose caller set no deadline.
+    """
+
+    def __init__(self, emitter: UsageEmitter, telemetry: Telemetry, default_timeout: float) -> None:
+        self.emitter = emitter
+        self._telemetry = telemetry
+        self._default_timeout = default_timeout
+
+    def begin(self, errand: Errand) -> tuple[Attempt, Span]:
+        """Start an attempt. Raises GatewayError OVERLOADED when its event could not be kept."""
+        self.emitter.admit()
+        call, target = errand.call, errand.target
+        span = self._telemetry.span(f"attempt {target.provider}", kind=SpanKind.INTERNAL, parent=call.span)
+        span.set(attributes.ATTEMPT, errand.number)
+        span.set(attributes.PROVIDER, attributes.provider_name(target.provider))
+        span.set(attributes.REQUEST_MODEL, target.model)
+        attempt = Attempt(
+            request_id=call.request_id,
+            key_id=call.key_id,
+            operation=errand.operation,
+            provider=target.provider,
+            requested_model=errand.requested_model,
+            sent_model=target.model,
+            trace_id=call.span.trace_id,
+            project=call.project,
+            number=errand.number,
+            fallback_from=errand.fallback_from,
+            hedge=errand.hedge,
+        )
+        return attempt, span
+
+    @contextmanager
+    def watching(self, call: Call, attempt: Attempt, span: Span, guess: Guess) -> Iterator[None]:
+        """Whatever ends the attempt badly becomes one GatewayError (or stays a cancellation), recorded once."""
+        try:
+            yield
+        except asyncio.CancelledError as cancelled:
+            if not (_is_leaving() or isinstance(cancelled, CallerLeftError)):
+                error = unreachable(attempt.provider)
+                self._failed(attempt, span, error, guess)
+                raise error from cancelled
+            self._failed(attempt, span, _left(call), guess)
+            raise
+        except aio.AioRpcError as failure:
+            own_timeout = self._default_timeout if call.remaining() is None else None
+            error = from_provider(failure, attempt.provider, own_timeout=own_timeout)
+            self._failed(attempt, span, error, guess)
+            raise error from failure
+        except GatewayError as error:
+            error.details.setdefault("provider", attempt.provider)
+            self._failed(attempt, span, error, guess)
+            raise
+        except Exception:
+            self._failed(attempt, span, GatewayError("INTERNAL", "a fault of the gateway"), guess)
+            raise
+
+    def timeout(self, call: Call) -> float:
+        """Seconds left for the provider. Raises GatewayError DEADLINE_EXCEEDED when there are none."""
+        remaining = call.remaining()
+        if remaining is None:
+            return self._default_timeout
+        if remaining <= 0:
+            raise GatewayError("DEADLINE_EXCEEDED", "the deadline of the call passed")
+        return remaining
+
+    def _failed(self, attempt: Attempt, span: Span, error: GatewayError, guess: Guess) -> None:
+        span.end(error)
+        if not attempt.recorded:
+            attempt.usage = guess(error)
+            self.emitter.failed(attempt, error)
+
+
+def metadata(call: Call, span: Span) -> tuple[tuple[str, str], ...]:
+    """What goes with a call to an adapter."""
+    return (("x-request-id", call.request_id), *span.metadata())
+
+
+def _is_leaving() -> bool:
+    """Whether the task itself was cancelled: gRPC also says "cancelled" when the other side ended a stream so."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _left(call: Call) -> GatewayError:
+    remaining = call.remaining()
+    if remaining is not None and remaining <= 0:
+        return GatewayError("DEADLINE_EXCEEDED", "the deadline of the call passed")
+    return GatewayError("CANCELLED", "the caller went away, or another attempt answered first")
