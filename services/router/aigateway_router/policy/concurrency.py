@@ -1,0 +1,103 @@
+"""Gives a provider no more calls at the same time than it takes; the others wait their turn, for a while.
+
+The order of turns is `fair_queue`'s; this is its asyncio side. Limits of keys are not here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from aigateway_common.errors import GatewayError
+
+from aigateway_router.policy.fair_queue import FairQueue
+from aigateway_router.policy.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aigateway_router.settings import ConcurrencyLimit
+
+_PACE_SECONDS: Final = 10.0
+"""How far is looked back to see how fast calls end."""
+_LONGEST_HINT: Final = 30.0
+"""Seconds that a refused caller is told to wait at most, and where nothing ended lately: models answer within that."""
+
+
+class Gate:
+    """The gate in front of one provider: whoever enters must leave, once.
+
+    Args:
+        provider: Its name.
+        limit: See there.
+        clock: The time in seconds, as `time.monotonic`.
+    """
+
+    def __init__(self, provider: str, limit: ConcurrencyLimit, clock: Callable[[], float]) -> None:
+        self._provider = provider
+        self._limit = limit
+        self._queue: FairQueue[asyncio.Future[None]] = FairQueue(limit.max_queued)
+        self._ended = Window(_PACE_SECONDS, clock)
+        self._in_flight = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Calls under way."""
+        return self._in_flight
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for their turn."""
+        return len(self._queue)
+
+    async def enter(self, project: str, patience: float) -> None:
+        """Take a place, at once or in turn.
+
+        Args:
+            project: Who calls; projects take turns.
+            patience: Seconds that this call can wait; never more than the limit's `queue_seconds`.
+
+        Raises:
+            GatewayError: RATE_LIMITED, at once when nobody may wait any more, else when the time is over.
+        """
+        # While somebody waits every place is taken: one that becomes free is handed over at once.
+        if self._in_flight < self._limit.max_in_flight:
+            self._in_flight += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        seconds = min(patience, self._limit.queue_seconds)
+        if seconds <= 0 or not self._queue.push(project, turn):
+            raise self._refusal()
+        try:
+            await asyncio.wait((turn,), timeout=seconds)
+        except asyncio.CancelledError:
+            if not self._queue.remove(project, turn):
+                self.leave()  # the place came at the same moment, and goes to the next
+            raise
+        # Out of the queue means that the place is here, even if the time ended at the same moment.
+        if self._queue.remove(project, turn):
+            raise self._refusal()
+
+    def leave(self) -> None:
+        """Give the place back: to whose turn it is, if somebody waits."""
+        self._ended.add()
+        turn = self._queue.pop()
+        if turn is None:
+            self._in_flight -= 1
+        else:
+            turn.set_result(None)
+
+    def _refusal(self) -> GatewayError:
+        return GatewayError(
+            "RATE_LIMITED",
+            f"`{self._provider}` is given no more than {self._limit.max_in_flight} calls at the same time; try again",
+            details={"provider": self._provider},
+            retry_after=self._hint(),
+        )
+
+    def _hint(self) -> float:
+        """Seconds until a newcomer would be served, at the pace at which calls ended lately."""
+        ended = self._ended.total
+        if ended == 0:
+            return _LONGEST_HINT
+        return min(_LONGEST_HINT, max(1.0, (self.queued + 1) * _PACE_SECONDS / ended))
