@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aigateway_router.policy.breaker import Breaker, Permit
     from aigateway_router.routes import Target
-    from aigateway_router.settings import RouterSettings
+    from aigateway_router.settings import ConcurrencyLimit, RouterSettings
 
 _STATES: Final = {
     State.CLOSED: admin.BREAKER_STATE_CLOSED,
@@ -65,6 +65,7 @@ class Policies:
             name: _Provider(
                 RetryBudget(settings.retries, clock),
                 Gate(name, settings.concurrency[name], clock) if name in settings.concurrency else None,
+                settings.concurrency.get(name),
                 ProviderHealth(clock),
             )
             for name in providers
@@ -84,8 +85,7 @@ class Policies:
         """Whether an attempt would be let through now."""
         if self._breakers is None:
             return True
-        breaker = self._breakers.of(target.provider, target.model)
-        return breaker.state is State.CLOSED or (breaker.retry_at is not None and breaker.retry_at <= self._clock())
+        return self._breakers.of(target.provider, target.model).state is not State.OPEN
 
     async def lease(self, target: Target, project: str, patience: float) -> Lease:
         """Leave to make one attempt; waits for a place where calls to the provider are limited.
@@ -131,7 +131,8 @@ class Policies:
                 lease.permit.failed()
             else:
                 lease.permit.dropped()
-            self._measure(lease.target)
+            if failed or lease.probing:
+                self._measure(name)
         if error is None:
             provider.health.succeeded()
         elif isinstance(error, GatewayError) and failed:
@@ -172,11 +173,10 @@ class Policies:
                 error.reason.name, error.message, details=error.details, retry_after=error.retry_after
             ) from error
 
-    def _measure(self, target: Target) -> None:
+    def _measure(self, provider: str) -> None:
         if self._breakers is not None:
-            breakers = self._breakers.by_provider(target.provider)
-            opened = sum(breaker.state is not State.CLOSED for _, breaker in breakers)
-            metrics.breakers_open(target.provider, opened)
+            breakers = self._breakers.by_provider(provider)
+            metrics.breakers_open(provider, sum(breaker.state is not State.CLOSED for _, breaker in breakers))
 
     def _report(self, name: str, offset: float) -> admin.ProviderHealth:
         provider = self._providers[name]
@@ -188,8 +188,8 @@ class Policies:
             queued=gate.queued if gate else 0,
             last_error=health.last_error,
         )
-        if gate is not None:
-            answer.max_in_flight = gate.limit.max_in_flight
+        if provider.limit is not None:
+            answer.max_in_flight = provider.limit.max_in_flight
         if health.answered_at is not None:
             answer.answered_at_us = int((health.answered_at + offset) * 1e6)
         for model, breaker in self._breakers.by_provider(name) if self._breakers else ():
@@ -202,11 +202,14 @@ class Policies:
 
 
 class _Provider:
-    __slots__ = ("budget", "gate", "health", "in_flight")
+    __slots__ = ("budget", "gate", "health", "in_flight", "limit")
 
-    def __init__(self, budget: RetryBudget, gate: Gate | None, health: ProviderHealth) -> None:
+    def __init__(
+        self, budget: RetryBudget, gate: Gate | None, limit: ConcurrencyLimit | None, health: ProviderHealth
+    ) -> None:
         self.budget = budget
         self.gate = gate
+        self.limit = limit
         self.health = health
         self.in_flight = 0
 
@@ -214,7 +217,7 @@ class _Provider:
 class Lease:
     """Held by an attempt while it is under way; ended exactly once."""
 
-    __slots__ = ("_began", "_ended", "_policies", "_probing", "permit", "provider", "target")
+    __slots__ = ("_began", "_ended", "_policies", "permit", "probing", "provider", "target")
 
     def __init__(
         self, policies: Policies, target: Target, provider: _Provider, permit: Permit | None, *, probing: bool
@@ -223,14 +226,15 @@ class Lease:
         self.target = target
         self.provider = provider
         self.permit = permit
-        self._probing = probing
+        self.probing = probing
+        """It is the one that a breaker lets through to see."""
         self._began = time.perf_counter()
         self._ended = False
 
     def answered(self) -> None:
         """The first content is there: that is enough for a breaker that wanted to see."""
         self._policies.answered(self, time.perf_counter() - self._began)
-        if self._probing and self.permit is not None:
+        if self.probing and self.permit is not None:
             self.permit.succeeded()
 
     def end(self, error: BaseException | None) -> None:

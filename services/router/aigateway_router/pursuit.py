@@ -102,7 +102,8 @@ class Pursuer:
         targets = self._members(quest, quest.steps[number])
         for failures in count(1):
             target = targets[(failures - 1) % len(targets)]
-            self._policies.retry_budget(target.provider).called()
+            if failures == 1:
+                self._policies.retry_budget(target.provider).called()
             try:
                 if quest.hedge_after is None:
                     return await self._attempt(quest, quest.errand(target, number))

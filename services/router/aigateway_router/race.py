@@ -27,7 +27,7 @@ async def first_of(
 
     Raises what `first` raised when both fail.
     """
-    tasks = [asyncio.ensure_future(first)]
+    tasks: list[asyncio.Future[_T]] = [asyncio.ensure_future(first)]
     winner: asyncio.Future[_T] | None = None
     try:
         done, _ = await asyncio.wait(tasks, timeout=after)
