@@ -27,7 +27,7 @@ from aigateway_common.inprocess import InProcessChannel, InProcessServer
 from aigateway_common.serving import GrpcServer, grpc_channel, grpc_server
 from aigateway_common.telemetry import Telemetry
 from aigateway_router.server import RouterComponent
-from aigateway_router.settings import RouterSettings
+from aigateway_router.settings import RetryPolicy, RouterSettings
 from grpc import aio
 from typing_extensions import override
 
@@ -255,7 +255,8 @@ async def router(
     telemetry: Telemetry | None = None,
     **settings: Any,
 ) -> AsyncIterator[Router]:
-    """A router before `providers`."""
+    """A router before `providers`. It makes one attempt unless `retries` says otherwise: what fails here fails again."""
+    settings = {"retries": RetryPolicy(attempts=1)} | settings
     ledger = ledger or ScriptedLedger()
     hops = Hops()
     try:
@@ -331,7 +332,9 @@ def chat_request(model: str = "acme/acme-1") -> gateway_service_pb2.ChatRequest:
 
 
 def route(request_id: str, requested: str = "acme/acme-1", sent: str = "acme-1") -> gateway_service_pb2.Route:
-    return gateway_service_pb2.Route(provider="acme", requested_model=requested, sent_model=sent, request_id=request_id)
+    return gateway_service_pb2.Route(
+        provider="acme", requested_model=requested, sent_model=sent, request_id=request_id, attempts=1
+    )
 
 
 async def refused(call: Any) -> GatewayError:

@@ -23,7 +23,7 @@ from aigateway_router.attempt_guard import Errand, Guard
 from aigateway_router.policies import Policies
 from aigateway_router.policy.balance import sticky_key
 from aigateway_router.pursuit import Pursuer, Quest
-from aigateway_router.streams import Stream, Write
+from aigateway_router.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from aigateway_router.calls import Call
     from aigateway_router.routes import Target
     from aigateway_router.settings import RouterSettings
+    from aigateway_router.streams import Write
     from aigateway_router.usage_emitter import UsageEmitter
 
 _PROBE_SECONDS: Final = 10.0
@@ -144,6 +145,10 @@ class Dispatcher:
     def health(self) -> router_admin_service_pb2.GetRouterHealthResponse:
         """How every provider is."""
         return self._policies.report()
+
+    def start(self) -> None:
+        """Begin what runs beside the calls."""
+        self._policies.start()
 
     async def stop(self) -> None:
         """End what runs beside the calls."""

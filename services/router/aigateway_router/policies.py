@@ -75,14 +75,16 @@ class Policies:
         for name, pool in settings.pools.items():
             for member in pool.members:
                 self._pool_of.setdefault(member, []).append(self.balancers[name])
-        self._prober = Prober(probe)
+        self._prober = Prober({name: one.health for name, one in self._providers.items()}, probe)
 
     def retry_budget(self, provider: str) -> RetryBudget:
         """How many retries the provider may still be given."""
         return self._providers[provider].budget
 
     def is_usable(self, target: Target) -> bool:
-        """Whether an attempt would be let through now."""
+        """Whether an attempt would be let through now, and may well succeed."""
+        if self._providers[target.provider].health.state() == "unhealthy":
+            return False
         if self._breakers is None:
             return True
         return self._breakers.of(target.provider, target.model).state is not State.OPEN
@@ -106,6 +108,10 @@ class Policies:
         metrics.provider_in_flight(target.provider, provider.in_flight)
         probing = permit is not None and self._breaker(target).state is State.HALF_OPEN
         return Lease(self, target, provider, permit, probing=probing)
+
+    def start(self) -> None:
+        """Probe what is down from now on. Needs a running event loop."""
+        self._prober.start()
 
     async def stop(self) -> None:
         """Probe no longer."""
@@ -137,8 +143,7 @@ class Policies:
             provider.health.succeeded()
         elif isinstance(error, GatewayError) and failed:
             provider.health.failed(error)
-            if provider.health.state() == "unhealthy":
-                self._prober.watch(name, provider.health)
+            self._prober.notice(name)
 
     def answered(self, lease: Lease, seconds: float) -> None:
         """Note that an attempt brought its first content after `seconds`."""

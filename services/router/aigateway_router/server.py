@@ -102,6 +102,7 @@ class RouterComponent:
         """Open the outbox. Raises OutboxLockedError or OSError when it cannot be used."""
         if self._outbox is not None:
             await self._outbox.start()
+        self._dispatcher.start()
 
     async def stop(self, grace: float) -> None:
         """Deliver the usage events that are left, for at most `grace` seconds; the rest stays on disk."""

@@ -299,8 +299,7 @@ async def test_cancel_in_the_middle_records_what_was_streamed(tmp_path: Path) ->
     provider = ScriptedProvider(stream=hangs(*chunks([START], [Event(reasoning="y" * 8), text("x" * 400)])))
     async with router(tmp_path, {"acme": provider}) as running:
         call = running.stub.StreamChat(stream_request())
-        await call.read()
-        await call.read()
+        await call.read()  # what comes before the first content comes with it
         call.cancel()
         await asyncio.wait_for(provider.calls[0].cancelled.wait(), 10)
         attempt = await only_attempt(running)
