@@ -97,6 +97,7 @@ async def test_a_plain_grpc_client_gets_the_same_answer(whole: Whole, case: Case
         requested_model=case.name,
         sent_model=case.model,
         request_id=f"grpc-{case.provider}",
+        attempts=1,
     )
     assert answer.timing.upstream_us > 0
     events = [event for message in messages for event in message.events]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from aigateway_launcher.plan import Plan
 
-LIVE: Final = ("api_keys", "aliases", "groq_models")
+LIVE: Final = ("api_keys", "aliases", "groq_models", "fallbacks")
 """Settings of the router that calls beginning from now on go by; all others are read at start."""
 
 _log = logs.get("launcher")

@@ -44,6 +44,7 @@ class ModelCatalog:
             name: provider_service_pb2_grpc.ProviderServiceStub(channel) for name, channel in providers.items()
         }
         self._routes = routes
+        self._pools = settings.pools
         self._ttl = settings.models_ttl
         self._timeout = settings.models_timeout
         self._listings: dict[str, _Listing] = {}
@@ -64,6 +65,7 @@ class ModelCatalog:
         names = [provider] if provider else list(self._stubs)
         listings = dict(zip(names, await asyncio.gather(*(self._listing(name) for name in names)), strict=True))
         models = {model.id: model for listing in listings.values() for model in listing.models}
+        models |= self._pooled(listings)
         models |= self._aliases(listings, models)
         return gateway_service_pb2.ListModelsResponse(
             models=[models[name] for name in sorted(models)],
@@ -95,13 +97,24 @@ class ModelCatalog:
             "NOT_FOUND", f"no provider is called `{provider[:100]}`; there are {names}", details={"param": "provider"}
         )
 
+    def _pooled(self, listings: Mapping[str, _Listing]) -> dict[str, model_pb2.Model]:
+        """An entry for each model of each pool: what any of its members has."""
+        entries: dict[str, model_pb2.Model] = {}
+        for name, pool in self._pools.items():
+            for model in (model for member in pool.members if member in listings for model in listings[member].models):
+                entry = model_pb2.Model()
+                entry.CopyFrom(model)
+                entry.id, entry.provider = f"{name}/{model.upstream_model}", name
+                entries.setdefault(entry.id, entry)
+        return entries
+
     def _aliases(
         self, listings: Mapping[str, _Listing], models: Mapping[str, model_pb2.Model]
     ) -> dict[str, model_pb2.Model]:
         """An entry for each alias, with what is known of the model it leads to."""
         entries: dict[str, model_pb2.Model] = {}
         for alias, target in self._routes.aliases.items():
-            if target.provider in listings:
+            if target.provider in listings or target.provider in self._pools:
                 entry = model_pb2.Model(provider=target.provider, upstream_model=target.model)
                 entry.MergeFrom(models.get(f"{target.provider}/{target.model}", entry))
                 entry.id = alias
