@@ -255,7 +255,7 @@ async def router(
     telemetry: Telemetry | None = None,
     **settings: Any,
 ) -> AsyncIterator[Router]:
-    """A router before `providers`. It makes one attempt unless `retries` says otherwise: what fails here fails again."""
+    """A router before `providers`. It makes one attempt unless `retries` says otherwise."""
     settings = {"retries": RetryPolicy(attempts=1)} | settings
     ledger = ledger or ScriptedLedger()
     hops = Hops()
