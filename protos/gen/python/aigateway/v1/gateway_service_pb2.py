@@ -27,7 +27,7 @@ from aigateway.v1 import embedding_pb2 as aigateway_dot_v1_dot_embedding__pb2
 from aigateway.v1 import model_pb2 as aigateway_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"aigateway/v1/gateway_service.proto\x12\x0c\x61igateway.v1\x1a\x17\x61igateway/v1/chat.proto\x1a\x1c\x61igateway/v1/embedding.proto\x1a\x18\x61igateway/v1/model.proto\"Z\n\x05Route\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x17\n\x0frequested_model\x18\x02 \x01(\t\x12\x12\n\nsent_model\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"3\n\x0b\x43hatRequest\x12$\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x16.aigateway.v1.ChatCall\"\x8e\x01\n\x0c\x43hatResponse\x12\x30\n\ncompletion\x18\x01 \x01(\x0b\x32\x1c.aigateway.v1.ChatCompletion\x12\"\n\x05route\x18\x02 \x01(\x0b\x32\x13.aigateway.v1.Route\x12(\n\x06timing\x18\x03 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\"9\n\x11StreamChatRequest\x12$\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x16.aigateway.v1.ChatCall\"\x8b\x01\n\x12StreamChatResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.aigateway.v1.ChatEvent\x12\"\n\x05route\x18\x02 \x01(\x0b\x32\x13.aigateway.v1.Route\x12(\n\x06timing\x18\x03 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\"5\n\x0c\x45mbedRequest\x12%\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x17.aigateway.v1.EmbedCall\"\x8b\x01\n\rEmbedResponse\x12,\n\nembeddings\x18\x01 \x01(\x0b\x32\x18.aigateway.v1.Embeddings\x12\"\n\x05route\x18\x02 \x01(\x0b\x32\x13.aigateway.v1.Route\x12(\n\x06timing\x18\x03 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\":\n\x12\x43ountTokensRequest\x12$\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x16.aigateway.v1.ChatCall\"\x8c\x01\n\x13\x43ountTokensResponse\x12\'\n\x05\x63ount\x18\x01 \x01(\x0b\x32\x18.aigateway.v1.TokenCount\x12\"\n\x05route\x18\x02 \x01(\x0b\x32\x13.aigateway.v1.Route\x12(\n\x06timing\x18\x03 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\"%\n\x11ListModelsRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\"\xb5\x01\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.aigateway.v1.Model\x12\x46\n\x0bunavailable\x18\x02 \x03(\x0b\x32\x31.aigateway.v1.ListModelsResponse.UnavailableEntry\x1a\x32\n\x10UnavailableEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\x89\x03\n\x0eGatewayService\x12=\n\x04\x43hat\x12\x19.aigateway.v1.ChatRequest\x1a\x1a.aigateway.v1.ChatResponse\x12Q\n\nStreamChat\x12\x1f.aigateway.v1.StreamChatRequest\x1a .aigateway.v1.StreamChatResponse0\x01\x12@\n\x05\x45mbed\x12\x1a.aigateway.v1.EmbedRequest\x1a\x1b.aigateway.v1.EmbedResponse\x12R\n\x0b\x43ountTokens\x12 .aigateway.v1.CountTokensRequest\x1a!.aigateway.v1.CountTokensResponse\x12O\n\nListModels\x12\x1f.aigateway.v1.ListModelsRequest\x1a .aigateway.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"aigateway/v1/gateway_service.proto\x12\x0c\x61igateway.v1\x1a\x17\x61igateway/v1/chat.proto\x1a\x1c\x61igateway/v1/embedding.proto\x1a\x18\x61igateway/v1/model.proto\"\xfc\x01\n\x05Route\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x17\n\x0frequested_model\x18\x02 \x01(\t\x12\x12\n\nsent_model\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x19\n\x11original_provider\x18\x05 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\x05\x12/\n\rrequest_limit\x18\x07 \x01(\x0b\x32\x18.aigateway.v1.LimitState\x12-\n\x0btoken_limit\x18\x08 \x01(\x0b\x32\x18.aigateway.v1.LimitState\x12\x13\n\x0blow_budgets\x18\t \x03(\t\"@\n\nLimitState\x12\r\n\x05limit\x18\x01 \x01(\x03\x12\x11\n\tremaining\x18\x02 \x01(\x03\x12\x10\n\x08reset_ms\x18\x03 \x01(\x03\"3\n\x0b\x43hatRequest\x12$\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x16.aigateway.v1.ChatCall\"\x8e\x01\n\x0c\x43hatResponse\x12\x30\n\ncompletion\x18\x01 \x01(\x0b\x32\x1c.aigateway.v1.ChatCompletion\x12\"\n\x05route\x18\x02 \x01(\x0b\x32\x13.aigateway.v1.Route\x12(\n\x06timing\x18\x03 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\"9\n\x11StreamChatRequest\x12$\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x16.aigateway.v1.ChatCall\"\x8b\x01\n\x12StreamChatResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.aigateway.v1.ChatEvent\x12\"\n\x05route\x18\x02 \x01(\x0b\x32\x13.aigateway.v1.Route\x12(\n\x06timing\x18\x03 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\"5\n\x0c\x45mbedRequest\x12%\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x17.aigateway.v1.EmbedCall\"\x8b\x01\n\rEmbedResponse\x12,\n\nembeddings\x18\x01 \x01(\x0b\x32\x18.aigateway.v1.Embeddings\x12\"\n\x05route\x18\x02 \x01(\x0b\x32\x13.aigateway.v1.Route\x12(\n\x06timing\x18\x03 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\":\n\x12\x43ountTokensRequest\x12$\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x16.aigateway.v1.ChatCall\"\x8c\x01\n\x13\x43ountTokensResponse\x12\'\n\x05\x63ount\x18\x01 \x01(\x0b\x32\x18.aigateway.v1.TokenCount\x12\"\n\x05route\x18\x02 \x01(\x0b\x32\x13.aigateway.v1.Route\x12(\n\x06timing\x18\x03 \x01(\x0b\x32\x18.aigateway.v1.CallTiming\"%\n\x11ListModelsRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\"\xb5\x01\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.aigateway.v1.Model\x12\x46\n\x0bunavailable\x18\x02 \x03(\x0b\x32\x31.aigateway.v1.ListModelsResponse.UnavailableEntry\x1a\x32\n\x10UnavailableEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\x89\x03\n\x0eGatewayService\x12=\n\x04\x43hat\x12\x19.aigateway.v1.ChatRequest\x1a\x1a.aigateway.v1.ChatResponse\x12Q\n\nStreamChat\x12\x1f.aigateway.v1.StreamChatRequest\x1a .aigateway.v1.StreamChatResponse0\x01\x12@\n\x05\x45mbed\x12\x1a.aigateway.v1.EmbedRequest\x1a\x1b.aigateway.v1.EmbedResponse\x12R\n\x0b\x43ountTokens\x12 .aigateway.v1.CountTokensRequest\x1a!.aigateway.v1.CountTokensResponse\x12O\n\nListModels\x12\x1f.aigateway.v1.ListModelsRequest\x1a .aigateway.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,30 +36,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTMODELSRESPONSE_UNAVAILABLEENTRY']._loaded_options = None
   _globals['_LISTMODELSRESPONSE_UNAVAILABLEENTRY']._serialized_options = b'8\001'
-  _globals['_ROUTE']._serialized_start=133
-  _globals['_ROUTE']._serialized_end=223
-  _globals['_CHATREQUEST']._serialized_start=225
-  _globals['_CHATREQUEST']._serialized_end=276
-  _globals['_CHATRESPONSE']._serialized_start=279
-  _globals['_CHATRESPONSE']._serialized_end=421
-  _globals['_STREAMCHATREQUEST']._serialized_start=423
-  _globals['_STREAMCHATREQUEST']._serialized_end=480
-  _globals['_STREAMCHATRESPONSE']._serialized_start=483
-  _globals['_STREAMCHATRESPONSE']._serialized_end=622
-  _globals['_EMBEDREQUEST']._serialized_start=624
-  _globals['_EMBEDREQUEST']._serialized_end=677
-  _globals['_EMBEDRESPONSE']._serialized_start=680
-  _globals['_EMBEDRESPONSE']._serialized_end=819
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=821
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=879
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=882
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1022
-  _globals['_LISTMODELSREQUEST']._serialized_start=1024
-  _globals['_LISTMODELSREQUEST']._serialized_end=1061
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1064
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1245
-  _globals['_LISTMODELSRESPONSE_UNAVAILABLEENTRY']._serialized_start=1195
-  _globals['_LISTMODELSRESPONSE_UNAVAILABLEENTRY']._serialized_end=1245
-  _globals['_GATEWAYSERVICE']._serialized_start=1248
-  _globals['_GATEWAYSERVICE']._serialized_end=1641
+  _globals['_ROUTE']._serialized_start=134
+  _globals['_ROUTE']._serialized_end=386
+  _globals['_LIMITSTATE']._serialized_start=388
+  _globals['_LIMITSTATE']._serialized_end=452
+  _globals['_CHATREQUEST']._serialized_start=454
+  _globals['_CHATREQUEST']._serialized_end=505
+  _globals['_CHATRESPONSE']._serialized_start=508
+  _globals['_CHATRESPONSE']._serialized_end=650
+  _globals['_STREAMCHATREQUEST']._serialized_start=652
+  _globals['_STREAMCHATREQUEST']._serialized_end=709
+  _globals['_STREAMCHATRESPONSE']._serialized_start=712
+  _globals['_STREAMCHATRESPONSE']._serialized_end=851
+  _globals['_EMBEDREQUEST']._serialized_start=853
+  _globals['_EMBEDREQUEST']._serialized_end=906
+  _globals['_EMBEDRESPONSE']._serialized_start=909
+  _globals['_EMBEDRESPONSE']._serialized_end=1048
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=1050
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=1108
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1111
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1251
+  _globals['_LISTMODELSREQUEST']._serialized_start=1253
+  _globals['_LISTMODELSREQUEST']._serialized_end=1290
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1293
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1474
+  _globals['_LISTMODELSRESPONSE_UNAVAILABLEENTRY']._serialized_start=1424
+  _globals['_LISTMODELSRESPONSE_UNAVAILABLEENTRY']._serialized_end=1474
+  _globals['_GATEWAYSERVICE']._serialized_start=1477
+  _globals['_GATEWAYSERVICE']._serialized_end=1870
 # @@protoc_insertion_point(module_scope)

@@ -31,6 +31,11 @@ class Route(message.Message):
     REQUESTED_MODEL_FIELD_NUMBER: builtins.int
     SENT_MODEL_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    ORIGINAL_PROVIDER_FIELD_NUMBER: builtins.int
+    ATTEMPTS_FIELD_NUMBER: builtins.int
+    REQUEST_LIMIT_FIELD_NUMBER: builtins.int
+    TOKEN_LIMIT_FIELD_NUMBER: builtins.int
+    LOW_BUDGETS_FIELD_NUMBER: builtins.int
     provider: builtins.str
     """The provider's name."""
     requested_model: builtins.str
@@ -39,6 +44,22 @@ class Route(message.Message):
     """The name sent to the provider."""
     request_id: builtins.str
     """The id of the call; the same in logs, traces and the ledger."""
+    original_provider: builtins.str
+    """The provider that the name led to, when another one answered in its place; else empty."""
+    attempts: builtins.int
+    """How many attempts it took, this one included."""
+    @builtins.property
+    def request_limit(self) -> LimitState:
+        """What is left of the limits on calls; absent when there are none."""
+
+    @builtins.property
+    def token_limit(self) -> LimitState:
+        """What is left of the limits on tokens; absent when there are none."""
+
+    @builtins.property
+    def low_budgets(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Budgets of which 70 % or more are spent or set aside, in words."""
+
     def __init__(
         self,
         *,
@@ -46,10 +67,43 @@ class Route(message.Message):
         requested_model: builtins.str = ...,
         sent_model: builtins.str = ...,
         request_id: builtins.str = ...,
+        original_provider: builtins.str = ...,
+        attempts: builtins.int = ...,
+        request_limit: LimitState | None = ...,
+        token_limit: LimitState | None = ...,
+        low_budgets: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["request_limit", b"request_limit", "token_limit", b"token_limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "low_budgets", b"low_budgets", "original_provider", b"original_provider", "provider", b"provider", "request_id", b"request_id", "request_limit", b"request_limit", "requested_model", b"requested_model", "sent_model", b"sent_model", "token_limit", b"token_limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class LimitState(message.Message):
+    """What is left of a limit."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: builtins.int
+    REMAINING_FIELD_NUMBER: builtins.int
+    RESET_MS_FIELD_NUMBER: builtins.int
+    limit: builtins.int
+    """The limit, per minute."""
+    remaining: builtins.int
+    """What is left of it."""
+    reset_ms: builtins.int
+    """Milliseconds until all of it is there again."""
+    def __init__(
+        self,
+        *,
+        limit: builtins.int = ...,
+        remaining: builtins.int = ...,
+        reset_ms: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["provider", b"provider", "request_id", b"request_id", "requested_model", b"requested_model", "sent_model", b"sent_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["limit", b"limit", "remaining", b"remaining", "reset_ms", b"reset_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,37 +25,37 @@ _sym_db = _symbol_database.Default()
 from aigateway.v1 import tokens_pb2 as aigateway_dot_v1_dot_tokens__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n aigateway/v1/usage_service.proto\x12\x0c\x61igateway.v1\x1a\x19\x61igateway/v1/tokens.proto\"\xc2\x04\n\x07\x41ttempt\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x0f\n\x07project\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12*\n\toperation\x18\x06 \x01(\x0e\x32\x17.aigateway.v1.Operation\x12\x10\n\x08provider\x18\x07 \x01(\t\x12\x17\n\x0frequested_model\x18\x08 \x01(\t\x12\x12\n\nsent_model\x18\t \x01(\t\x12\x16\n\x0e\x61nswered_model\x18\n \x01(\t\x12\x15\n\rstarted_at_us\x18\x0b \x01(\x03\x12\x13\n\x0b\x64uration_us\x18\x0c \x01(\x03\x12\x1b\n\x0e\x66irst_event_us\x18\r \x01(\x03H\x00\x88\x01\x01\x12+\n\x06status\x18\x0e \x01(\x0e\x32\x1b.aigateway.v1.AttemptStatus\x12\x14\n\x0c\x65rror_reason\x18\x0f \x01(\t\x12\x1c\n\x0fupstream_status\x18\x10 \x01(\x05H\x01\x88\x01\x01\x12\x15\n\rfinish_reason\x18\x11 \x01(\t\x12\'\n\x05usage\x18\x12 \x01(\x0b\x32\x18.aigateway.v1.TokenUsage\x12\x10\n\x08trace_id\x18\x13 \x01(\t\x12\x15\n\x08\x63ost_usd\x18\x14 \x01(\x01H\x02\x88\x01\x01\x12\x15\n\rerror_message\x18\x15 \x01(\tB\x11\n\x0f_first_event_usB\x12\n\x10_upstream_statusB\x0b\n\t_cost_usd\"@\n\x15RecordAttemptsRequest\x12\'\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x15.aigateway.v1.Attempt\">\n\x16RecordAttemptsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\"\xcd\x01\n\rAttemptFilter\x12\x14\n\x07\x66rom_us\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08until_us\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x0e\n\x06models\x18\x03 \x03(\t\x12\x11\n\tproviders\x18\x04 \x03(\t\x12\x10\n\x08projects\x18\x05 \x03(\t\x12-\n\x08statuses\x18\x06 \x03(\x0e\x32\x1b.aigateway.v1.AttemptStatus\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\n\n\x08_from_usB\x0b\n\t_until_us\"i\n\x13ListAttemptsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.aigateway.v1.AttemptFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x14ListAttemptsResponse\x12\'\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x15.aigateway.v1.Attempt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"s\n\x18SummarizeAttemptsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.aigateway.v1.AttemptFilter\x12*\n\x08group_by\x18\x02 \x03(\x0e\x32\x18.aigateway.v1.SummaryKey\"C\n\x19SummarizeAttemptsResponse\x12&\n\x04rows\x18\x01 \x03(\x0b\x32\x18.aigateway.v1.SummaryRow\"\xba\x01\n\nSummaryRow\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x03 \x01(\x03\x12\x11\n\tcancelled\x18\x04 \x01(\x03\x12\x14\n\x0cinput_tokens\x18\x05 \x01(\x03\x12\x15\n\routput_tokens\x18\x06 \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\x07 \x01(\x01\x12\x10\n\x08unpriced\x18\x08 \x01(\x03\x12\x18\n\x10mean_duration_us\x18\t \x01(\x03*j\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x12\n\x0eOPERATION_CHAT\x10\x01\x12\x19\n\x15OPERATION_STREAM_CHAT\x10\x02\x12\x13\n\x0fOPERATION_EMBED\x10\x03*~\n\rAttemptStatus\x12\x1e\n\x1a\x41TTEMPT_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41TTEMPT_STATUS_OK\x10\x01\x12\x18\n\x14\x41TTEMPT_STATUS_ERROR\x10\x02\x12\x1c\n\x18\x41TTEMPT_STATUS_CANCELLED\x10\x03*\xa0\x01\n\nSummaryKey\x12\x1b\n\x17SUMMARY_KEY_UNSPECIFIED\x10\x00\x12\x15\n\x11SUMMARY_KEY_MODEL\x10\x01\x12\x18\n\x14SUMMARY_KEY_PROVIDER\x10\x02\x12\x17\n\x13SUMMARY_KEY_PROJECT\x10\x03\x12\x16\n\x12SUMMARY_KEY_STATUS\x10\x04\x12\x13\n\x0fSUMMARY_KEY_DAY\x10\x05\x32\xa8\x02\n\x0cUsageService\x12[\n\x0eRecordAttempts\x12#.aigateway.v1.RecordAttemptsRequest\x1a$.aigateway.v1.RecordAttemptsResponse\x12U\n\x0cListAttempts\x12!.aigateway.v1.ListAttemptsRequest\x1a\".aigateway.v1.ListAttemptsResponse\x12\x64\n\x11SummarizeAttempts\x12&.aigateway.v1.SummarizeAttemptsRequest\x1a\'.aigateway.v1.SummarizeAttemptsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n aigateway/v1/usage_service.proto\x12\x0c\x61igateway.v1\x1a\x19\x61igateway/v1/tokens.proto\"\xe8\x04\n\x07\x41ttempt\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x0f\n\x07project\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12*\n\toperation\x18\x06 \x01(\x0e\x32\x17.aigateway.v1.Operation\x12\x10\n\x08provider\x18\x07 \x01(\t\x12\x17\n\x0frequested_model\x18\x08 \x01(\t\x12\x12\n\nsent_model\x18\t \x01(\t\x12\x16\n\x0e\x61nswered_model\x18\n \x01(\t\x12\x15\n\rstarted_at_us\x18\x0b \x01(\x03\x12\x13\n\x0b\x64uration_us\x18\x0c \x01(\x03\x12\x1b\n\x0e\x66irst_event_us\x18\r \x01(\x03H\x00\x88\x01\x01\x12+\n\x06status\x18\x0e \x01(\x0e\x32\x1b.aigateway.v1.AttemptStatus\x12\x14\n\x0c\x65rror_reason\x18\x0f \x01(\t\x12\x1c\n\x0fupstream_status\x18\x10 \x01(\x05H\x01\x88\x01\x01\x12\x15\n\rfinish_reason\x18\x11 \x01(\t\x12\'\n\x05usage\x18\x12 \x01(\x0b\x32\x18.aigateway.v1.TokenUsage\x12\x10\n\x08trace_id\x18\x13 \x01(\t\x12\x15\n\x08\x63ost_usd\x18\x14 \x01(\x01H\x02\x88\x01\x01\x12\x15\n\rerror_message\x18\x15 \x01(\t\x12\x15\n\rfallback_from\x18\x16 \x01(\t\x12\r\n\x05hedge\x18\x17 \x01(\x08\x42\x11\n\x0f_first_event_usB\x12\n\x10_upstream_statusB\x0b\n\t_cost_usd\"@\n\x15RecordAttemptsRequest\x12\'\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x15.aigateway.v1.Attempt\">\n\x16RecordAttemptsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\"\xcd\x01\n\rAttemptFilter\x12\x14\n\x07\x66rom_us\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08until_us\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x0e\n\x06models\x18\x03 \x03(\t\x12\x11\n\tproviders\x18\x04 \x03(\t\x12\x10\n\x08projects\x18\x05 \x03(\t\x12-\n\x08statuses\x18\x06 \x03(\x0e\x32\x1b.aigateway.v1.AttemptStatus\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\n\n\x08_from_usB\x0b\n\t_until_us\"i\n\x13ListAttemptsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.aigateway.v1.AttemptFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x14ListAttemptsResponse\x12\'\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x15.aigateway.v1.Attempt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"s\n\x18SummarizeAttemptsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.aigateway.v1.AttemptFilter\x12*\n\x08group_by\x18\x02 \x03(\x0e\x32\x18.aigateway.v1.SummaryKey\"C\n\x19SummarizeAttemptsResponse\x12&\n\x04rows\x18\x01 \x03(\x0b\x32\x18.aigateway.v1.SummaryRow\"\xba\x01\n\nSummaryRow\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x03 \x01(\x03\x12\x11\n\tcancelled\x18\x04 \x01(\x03\x12\x14\n\x0cinput_tokens\x18\x05 \x01(\x03\x12\x15\n\routput_tokens\x18\x06 \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\x07 \x01(\x01\x12\x10\n\x08unpriced\x18\x08 \x01(\x03\x12\x18\n\x10mean_duration_us\x18\t \x01(\x03*j\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x12\n\x0eOPERATION_CHAT\x10\x01\x12\x19\n\x15OPERATION_STREAM_CHAT\x10\x02\x12\x13\n\x0fOPERATION_EMBED\x10\x03*~\n\rAttemptStatus\x12\x1e\n\x1a\x41TTEMPT_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41TTEMPT_STATUS_OK\x10\x01\x12\x18\n\x14\x41TTEMPT_STATUS_ERROR\x10\x02\x12\x1c\n\x18\x41TTEMPT_STATUS_CANCELLED\x10\x03*\xa0\x01\n\nSummaryKey\x12\x1b\n\x17SUMMARY_KEY_UNSPECIFIED\x10\x00\x12\x15\n\x11SUMMARY_KEY_MODEL\x10\x01\x12\x18\n\x14SUMMARY_KEY_PROVIDER\x10\x02\x12\x17\n\x13SUMMARY_KEY_PROJECT\x10\x03\x12\x16\n\x12SUMMARY_KEY_STATUS\x10\x04\x12\x13\n\x0fSUMMARY_KEY_DAY\x10\x05\x32\xa8\x02\n\x0cUsageService\x12[\n\x0eRecordAttempts\x12#.aigateway.v1.RecordAttemptsRequest\x1a$.aigateway.v1.RecordAttemptsResponse\x12U\n\x0cListAttempts\x12!.aigateway.v1.ListAttemptsRequest\x1a\".aigateway.v1.ListAttemptsResponse\x12\x64\n\x11SummarizeAttempts\x12&.aigateway.v1.SummarizeAttemptsRequest\x1a\'.aigateway.v1.SummarizeAttemptsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aigateway.v1.usage_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATION']._serialized_start=1568
-  _globals['_OPERATION']._serialized_end=1674
-  _globals['_ATTEMPTSTATUS']._serialized_start=1676
-  _globals['_ATTEMPTSTATUS']._serialized_end=1802
-  _globals['_SUMMARYKEY']._serialized_start=1805
-  _globals['_SUMMARYKEY']._serialized_end=1965
+  _globals['_OPERATION']._serialized_start=1606
+  _globals['_OPERATION']._serialized_end=1712
+  _globals['_ATTEMPTSTATUS']._serialized_start=1714
+  _globals['_ATTEMPTSTATUS']._serialized_end=1840
+  _globals['_SUMMARYKEY']._serialized_start=1843
+  _globals['_SUMMARYKEY']._serialized_end=2003
   _globals['_ATTEMPT']._serialized_start=78
-  _globals['_ATTEMPT']._serialized_end=656
-  _globals['_RECORDATTEMPTSREQUEST']._serialized_start=658
-  _globals['_RECORDATTEMPTSREQUEST']._serialized_end=722
-  _globals['_RECORDATTEMPTSRESPONSE']._serialized_start=724
-  _globals['_RECORDATTEMPTSRESPONSE']._serialized_end=786
-  _globals['_ATTEMPTFILTER']._serialized_start=789
-  _globals['_ATTEMPTFILTER']._serialized_end=994
-  _globals['_LISTATTEMPTSREQUEST']._serialized_start=996
-  _globals['_LISTATTEMPTSREQUEST']._serialized_end=1101
-  _globals['_LISTATTEMPTSRESPONSE']._serialized_start=1103
-  _globals['_LISTATTEMPTSRESPONSE']._serialized_end=1191
-  _globals['_SUMMARIZEATTEMPTSREQUEST']._serialized_start=1193
-  _globals['_SUMMARIZEATTEMPTSREQUEST']._serialized_end=1308
-  _globals['_SUMMARIZEATTEMPTSRESPONSE']._serialized_start=1310
-  _globals['_SUMMARIZEATTEMPTSRESPONSE']._serialized_end=1377
-  _globals['_SUMMARYROW']._serialized_start=1380
-  _globals['_SUMMARYROW']._serialized_end=1566
-  _globals['_USAGESERVICE']._serialized_start=1968
-  _globals['_USAGESERVICE']._serialized_end=2264
+  _globals['_ATTEMPT']._serialized_end=694
+  _globals['_RECORDATTEMPTSREQUEST']._serialized_start=696
+  _globals['_RECORDATTEMPTSREQUEST']._serialized_end=760
+  _globals['_RECORDATTEMPTSRESPONSE']._serialized_start=762
+  _globals['_RECORDATTEMPTSRESPONSE']._serialized_end=824
+  _globals['_ATTEMPTFILTER']._serialized_start=827
+  _globals['_ATTEMPTFILTER']._serialized_end=1032
+  _globals['_LISTATTEMPTSREQUEST']._serialized_start=1034
+  _globals['_LISTATTEMPTSREQUEST']._serialized_end=1139
+  _globals['_LISTATTEMPTSRESPONSE']._serialized_start=1141
+  _globals['_LISTATTEMPTSRESPONSE']._serialized_end=1229
+  _globals['_SUMMARIZEATTEMPTSREQUEST']._serialized_start=1231
+  _globals['_SUMMARIZEATTEMPTSREQUEST']._serialized_end=1346
+  _globals['_SUMMARIZEATTEMPTSRESPONSE']._serialized_start=1348
+  _globals['_SUMMARIZEATTEMPTSRESPONSE']._serialized_end=1415
+  _globals['_SUMMARYROW']._serialized_start=1418
+  _globals['_SUMMARYROW']._serialized_end=1604
+  _globals['_USAGESERVICE']._serialized_start=2006
+  _globals['_USAGESERVICE']._serialized_end=2302
 # @@protoc_insertion_point(module_scope)

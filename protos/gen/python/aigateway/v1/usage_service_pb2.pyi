@@ -136,6 +136,8 @@ class Attempt(message.Message):
     TRACE_ID_FIELD_NUMBER: builtins.int
     COST_USD_FIELD_NUMBER: builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: builtins.int
+    FALLBACK_FROM_FIELD_NUMBER: builtins.int
+    HEDGE_FIELD_NUMBER: builtins.int
     event_id: builtins.str
     """Required. Unique; a UUIDv7 in hexadecimal, so that ids sort by time."""
     request_id: builtins.str
@@ -176,6 +178,10 @@ class Attempt(message.Message):
     """What the call cost, in US dollars; set by the ledger, ignored when recording. Absent when the price is unknown."""
     error_message: builtins.str
     """An error's message, cut to 500 characters; never a prompt."""
+    fallback_from: builtins.str
+    """When this attempt stands in for another: the `provider/model` that the call was meant for; else empty."""
+    hedge: builtins.bool
+    """It was started beside a slow attempt of the same call."""
     @builtins.property
     def usage(self) -> tokens_pb2.TokenUsage:
         """Tokens; absent when unknown."""
@@ -204,10 +210,12 @@ class Attempt(message.Message):
         trace_id: builtins.str = ...,
         cost_usd: builtins.float | None = ...,
         error_message: builtins.str = ...,
+        fallback_from: builtins.str = ...,
+        hedge: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_cost_usd", b"_cost_usd", "_first_event_us", b"_first_event_us", "_upstream_status", b"_upstream_status", "cost_usd", b"cost_usd", "first_event_us", b"first_event_us", "upstream_status", b"upstream_status", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_cost_usd", b"_cost_usd", "_first_event_us", b"_first_event_us", "_upstream_status", b"_upstream_status", "answered_model", b"answered_model", "attempt", b"attempt", "cost_usd", b"cost_usd", "duration_us", b"duration_us", "error_message", b"error_message", "error_reason", b"error_reason", "event_id", b"event_id", "finish_reason", b"finish_reason", "first_event_us", b"first_event_us", "key_id", b"key_id", "operation", b"operation", "project", b"project", "provider", b"provider", "request_id", b"request_id", "requested_model", b"requested_model", "sent_model", b"sent_model", "started_at_us", b"started_at_us", "status", b"status", "trace_id", b"trace_id", "upstream_status", b"upstream_status", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_cost_usd", b"_cost_usd", "_first_event_us", b"_first_event_us", "_upstream_status", b"_upstream_status", "answered_model", b"answered_model", "attempt", b"attempt", "cost_usd", b"cost_usd", "duration_us", b"duration_us", "error_message", b"error_message", "error_reason", b"error_reason", "event_id", b"event_id", "fallback_from", b"fallback_from", "finish_reason", b"finish_reason", "first_event_us", b"first_event_us", "hedge", b"hedge", "key_id", b"key_id", "operation", b"operation", "project", b"project", "provider", b"provider", "request_id", b"request_id", "requested_model", b"requested_model", "sent_model", b"sent_model", "started_at_us", b"started_at_us", "status", b"status", "trace_id", b"trace_id", "upstream_status", b"upstream_status", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_usd: _TypeAlias = typing.Literal["cost_usd"]  # noqa: Y015
     _WhichOneofArgType__cost_usd: _TypeAlias = typing.Literal["_cost_usd", b"_cost_usd"]  # noqa: Y015
