@@ -82,8 +82,11 @@ def _settings(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, obje
             yield from _settings(inner, f"{path}.")
             continue
         values = getattr(inner, "__args__", ())
-        if values and isinstance(values[-1], type) and issubclass(values[-1], BaseModel):
-            yield from _settings(values[-1], f"{path}.NAME.")
+        below = next((value for value in values if isinstance(value, type) and issubclass(value, BaseModel)), None)
+        if below is not None:  # a mapping of names to sections, a list of them, or one that may be absent
+            yield from _settings(
+                below, path + {dict: ".NAME.", list: "[]."}.get(getattr(inner, "__origin__", None), ".")
+            )
         else:
             yield path, "required" if field.default is PydanticUndefined else field.default
 

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 from aigateway_common.settings import Document, Problem, suggestion
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
+
+from aigateway_launcher.config_base import Boolean, Seconds, Section
+from aigateway_launcher.config_policies import (
+    AlertsSection,
+    BreakerSection,
+    ConcurrencySection,
+    JwtSection,
+    LimitsSection,
+    PoolSection,
+    RetrySection,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_BOOLEANS: Final = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
-
-
-def boolean(value: object) -> object:
-    """True and false in the words people use; anything else is left for pydantic to refuse."""
-    return _BOOLEANS.get(str(value).lower(), value)
-
-
-Boolean = Annotated[bool, BeforeValidator(boolean)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ServerSection(_Section):
+class ServerSection(Section):
     """`server:` Where the gateway listens and keeps its data."""
 
     host: str = "127.0.0.1"
@@ -44,7 +41,7 @@ class ServerSection(_Section):
     max_connection_age: Seconds = 3600.0
 
 
-class ProviderSection(_Section):
+class ProviderSection(Section):
     """`providers.NAME:` One provider."""
 
     enabled: Boolean = True
@@ -64,7 +61,7 @@ class ProviderSection(_Section):
     pace: Annotated[float, Field(ge=0)] = 0.0
 
 
-class PriceSection(_Section):
+class PriceSection(Section):
     """`prices.PROVIDER/MODEL:` US dollars per million tokens."""
 
     input: Annotated[float, Field(ge=0)]
@@ -75,7 +72,7 @@ class PriceSection(_Section):
     reasoning: Annotated[float, Field(ge=0)] | None = None
 
 
-class EdgeSection(_Section):
+class EdgeSection(Section):
     """`edge:` The HTTP side."""
 
     max_body_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
@@ -86,7 +83,7 @@ class EdgeSection(_Section):
     cors_origins: list[str] = []
 
 
-class UsageSection(_Section):
+class UsageSection(Section):
     """`usage:` The ledger."""
 
     enabled: Boolean = True
@@ -95,14 +92,14 @@ class UsageSection(_Section):
     outbox_fsync: Boolean = False
 
 
-class TelemetrySection(_Section):
+class TelemetrySection(Section):
     """`telemetry:` OpenTelemetry."""
 
     otlp_endpoint: str | None = None
     sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
-class TargetsSection(_Section):
+class TargetsSection(Section):
     """`targets:` Where the services are that other processes hold (`aigateway serve`)."""
 
     router: str | None = None
@@ -110,17 +107,28 @@ class TargetsSection(_Section):
     providers: dict[str, str] = {}
 
 
-class Config(_Section):
+class Config(Section):
     """The whole file."""
 
     server: ServerSection = ServerSection()
     keys: list[str] = []
+    admin_keys: list[str] = []
+    jwt: JwtSection | None = None
+    limits: LimitsSection = LimitsSection()
+    redis_url: str | None = None
     providers: dict[str, ProviderSection] = {}
     aliases: dict[str, str] = {}
     groq_models: list[str] = []
+    fallbacks: dict[str, Annotated[list[str], Field(min_length=1, max_length=10)]] = {}
+    pools: dict[str, PoolSection] = {}
+    hedging: dict[str, Seconds] = {}
+    retries: RetrySection = RetrySection()
+    breaker: BreakerSection = BreakerSection()
+    concurrency: dict[str, ConcurrencySection] = {}
     prices: dict[str, PriceSection] = {}
     edge: EdgeSection = EdgeSection()
     usage: UsageSection = UsageSection()
+    alerts: AlertsSection = AlertsSection()
     telemetry: TelemetrySection = TelemetrySection()
     targets: TargetsSection = TargetsSection()
 

@@ -31,7 +31,9 @@ KNOWN: Final = {
     "PORT": "HTTP port",
     "LOG_LEVEL": "debug, info, warning or error",
     "GATEWAY_API_KEY": "keys that callers must send, separated by commas",
+    "ADMIN_API_KEY": "keys of operators, for the administrative services, separated by commas",
     "DATABASE_URL": "the ledger's database",
+    "REDIS_URL": "where limits are counted when several routers share them",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "where traces go (OTLP gRPC)",
     "OTEL_TRACES_SAMPLER_ARG": "share of calls that are traced, 0 to 1",
 }

@@ -19,6 +19,8 @@ from aigateway_usage.settings import PriceOverride, UsageSettings
 
 from aigateway_launcher import config as shape
 from aigateway_launcher import environment as env
+from aigateway_launcher.config_base import boolean
+from aigateway_launcher.plan_policies import PolicyMaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -127,7 +129,7 @@ class _Maker:
     def plan(self, path: Path | None, ollama_found: Callable[[], bool]) -> Plan:
         server, over, env_ = self._config.server, self._overrides, self._env
         host = over.host or self._given("host") or env_.text("HOST") or server.host
-        keys = self._keys(host)
+        keys, admin_keys = self._keys(host)
         targets = self._targets()
         providers = self._providers(ollama_found, targets)
         data_dir = self._data_dir()
@@ -150,7 +152,7 @@ class _Maker:
             providers=providers,
             disabled=self._disabled,
             sources=self._sources,
-            router=self._router(keys, data_dir, {*providers, *targets.providers}),
+            router=self._router(keys, admin_keys, data_dir, {*providers, *targets.providers}),
             usage=self._usage(data_dir, providers),
             edge=self._edge(),
             targets=targets,
@@ -199,24 +201,34 @@ class _Maker:
 
     # Keys.
 
-    def _keys(self, host: str) -> tuple[str, ...]:
+    def _keys(self, host: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The keys of callers, and those of operators."""
+        keys = self._found("keys", "GATEWAY_API_KEY")
+        admin = self._found("admin_keys", "ADMIN_API_KEY")
+        if both := keys.keys() & admin.keys():
+            where = admin[both.pop()]
+            self.problems.append(Problem(where, "an operator's key may not be a caller's key too"))
+        if not (keys or admin or self._config.jwt or is_loopback(host)):
+            self.problems.append(
+                Problem("GATEWAY_API_KEY", f"is not set, so only loopback may be served, not `{host}`; {KEY_HINT}")
+            )
+        return tuple(keys), tuple(admin)
+
+    def _found(self, section: str, variable: str) -> dict[str, str]:
+        """The keys of a section and a variable, each with where it stands."""
         found: dict[str, str] = {}
-        for index, key in enumerate(self._config.keys):
-            where = self._document.where(("keys", index))
-            if ("keys", index) not in self._document.variables:
-                self.problems.append(Problem(where, "a key may not stand in the file; write `${GATEWAY_API_KEY}`"))
+        for index, key in enumerate(getattr(self._config, section)):
+            where = self._document.where((section, index))
+            if (section, index) not in self._document.variables:
+                self.problems.append(Problem(where, f"a key may not stand in the file; write `${{{variable}}}`"))
             found |= {part.strip(): where for part in key.split(",") if part.strip()}
-        given = self._env.text("GATEWAY_API_KEY") or ""
-        found |= {part.strip(): "GATEWAY_API_KEY" for part in given.split(",") if part.strip()}
+        given = self._env.text(variable) or ""
+        found |= {part.strip(): variable for part in given.split(",") if part.strip()}
         for key, where in found.items():
             if len(key) < MIN_KEY_LENGTH or len(set(key)) < MIN_KEY_LENGTH // 2:
                 text = f"a key of {MIN_KEY_LENGTH} or more varied characters is needed; {KEY_HINT}"
                 self.problems.append(Problem(where, text))
-        if not found and not is_loopback(host):
-            self.problems.append(
-                Problem("GATEWAY_API_KEY", f"is not set, so only loopback may be served, not `{host}`; {KEY_HINT}")
-            )
-        return tuple(found)
+        return found
 
     # Providers.
 
@@ -311,8 +323,13 @@ class _Maker:
 
     # One settings object per service.
 
-    def _router(self, keys: tuple[str, ...], data_dir: Path, enabled: set[str]) -> RouterSettings:
-        known = {*enabled, *self._disabled}
+    def _router(
+        self, keys: tuple[str, ...], admin_keys: tuple[str, ...], data_dir: Path, enabled: set[str]
+    ) -> RouterSettings:
+        maker = PolicyMaker(self._config, self._document, self._env)
+        policies = maker.router(enabled, {*enabled, *self._disabled})
+        self.problems += maker.problems
+        known = {*enabled, *self._disabled, *self._config.pools}
         for alias, target in self._config.aliases.items():
             provider, slash, model = target.partition("/")
             where = self._document.where(("aliases", alias))
@@ -326,7 +343,9 @@ class _Maker:
                 hint = suggestion(provider, known)
                 self.problems.append(Problem(where, f"`{alias}`: `{provider}` is not a provider{hint}"))
         return RouterSettings(
+            **policies,
             api_keys=keys,
+            admin_keys=admin_keys,
             aliases=self._config.aliases,
             disabled=self._disabled,
             groq_models=tuple(self._config.groq_models),
@@ -376,7 +395,7 @@ class _Maker:
 
 def boolean_word(text: str | None) -> bool:
     """Whether a variable says yes."""
-    return shape.boolean(text or "no") is True
+    return boolean(text or "no") is True
 
 
 def is_loopback(host: str) -> bool:

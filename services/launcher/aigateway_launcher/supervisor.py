@@ -93,6 +93,8 @@ class Supervisor:
     def _child_environment(self, group: Group) -> dict[str, str]:
         """The environment of one service: the addresses of the others, and no key but its own."""
         secret = {key for row in PROVIDERS.values() if row.kind not in group.providers for key in row.key_env}
+        if not group.router:
+            secret |= {"REDIS_URL"}  # it may hold a password
         keep_all = self._plan.config_file is not None  # the file may name any variable
         result = {
             name: value
