@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aigateway_edge import chat, errors, health, openapi
+from aigateway_edge import call_headers, chat, errors, health, openapi
 from aigateway_edge.anthropic.failures import ANTHROPIC
 from aigateway_edge.anthropic.routes import CountTokens, Messages
 from aigateway_edge.chat_route import ChatRoute
@@ -38,7 +38,16 @@ if TYPE_CHECKING:
     from aigateway_edge.settings import EdgeSettings
 
 _MESSAGES: Final = "/v1/messages"
-_EXPOSED: Final = ("x-request-id", "x-provider", "x-model", "server-timing", "x-gateway-translation", "retry-after")
+_EXPOSED: Final = (
+    "x-request-id",
+    "x-provider",
+    "x-model",
+    "server-timing",
+    "x-gateway-translation",
+    "retry-after",
+    "x-should-retry",
+    *call_headers.EXPOSED,
+)
 
 
 def create_app(

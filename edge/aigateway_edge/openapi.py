@@ -30,8 +30,18 @@ _HEADERS: Final[dict[str, tuple[str, str]]] = {
         "string",
         "What the provider could not carry: `field=action (detail); …`.",
     ),
+    "X-Hub-Fallback": ("string", "`true` when another provider than the one named answered."),
+    "X-Hub-Original-Provider": ("string", "The provider that the name led to, when another one stood in."),
+    "X-Hub-Actual-Provider": ("string", "The provider that stood in."),
+    "X-Gateway-Attempts": ("integer", "How many attempts it took, when more than one."),
+    "X-Gateway-Budget": ("string", "Budgets of which 70 % or more are spent or set aside."),
+    "X-RateLimit-Limit": ("integer", "The limit on calls a minute, where there is one; OpenAI's names stand beside."),
+    "X-RateLimit-Remaining": ("integer", "What is left of it."),
+    "X-RateLimit-Reset": ("integer", "Seconds until all of it is there again."),
     "Retry-After": ("integer", "Seconds to wait before another attempt."),
 }
+_OF_ANSWERS: Final = frozenset({"X-Model", "Server-Timing", "x-gateway-translation", "X-Gateway-Budget"})
+"""Headers that no failure has."""
 _ERRORS: Final[dict[str, str]] = {
     "400": "A field of the request is missing, malformed, out of range, or beyond what the provider can do.",
     "401": "The gateway key is missing or wrong.",
@@ -59,6 +69,13 @@ _PARAMETERS: Final[list[dict[str, Any]]] = [
         "in": "header",
         "description": "`lenient` leaves out what the provider cannot carry and says so; `strict` refuses the call.",
         "schema": {"type": "string", "enum": ["lenient", "strict"], "default": "lenient"},
+    },
+    {
+        "name": "X-Session-ID",
+        "in": "header",
+        "description": "A name for calls that belong together, at most 256 characters: a sticky pool asks the same "
+        "upstream for all of them.",
+        "schema": {"type": "string"},
     },
     {
         "name": "X-Request-ID",
@@ -184,7 +201,7 @@ def _operation(summary: str, name: str, content: dict[str, Any], request: str | 
         "security": [{"bearer": []}, {"x-api-key": []}, {"api-key": []}, {}],
         "parameters": _PARAMETERS
         if request
-        else [p for p in _PARAMETERS if p["name"] != "X-Gateway-Translation-Policy"],
+        else [p for p in _PARAMETERS if p["name"] not in (_POLICY, "X-Session-ID")],
         "responses": {"200": {"description": "The answer.", "headers": _headers(), "content": content}}
         | {status: _error(text) for status, text in _ERRORS.items()},
     }
@@ -196,7 +213,7 @@ def _operation(summary: str, name: str, content: dict[str, Any], request: str | 
 def _error(text: str, schema: str = "Error") -> dict[str, Any]:
     return {
         "description": text,
-        "headers": _headers("X-Request-ID", "X-Provider", "Retry-After"),
+        "headers": _headers(*(name for name in _HEADERS if name not in _OF_ANSWERS)),
         "content": {"application/json": {"schema": _ref(schema)}},
     }
 
