@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from aigateway_edge import call_headers, chat, errors, health, openapi
+from aigateway_edge.admin.late import LateAdmin
 from aigateway_edge.anthropic.failures import ANTHROPIC
 from aigateway_edge.anthropic.routes import CountTokens, Messages
 from aigateway_edge.chat_route import ChatRoute
@@ -46,6 +47,7 @@ _EXPOSED: Final = (
     "x-gateway-translation",
     "retry-after",
     "x-should-retry",
+    "x-next-page-token",
     *call_headers.EXPOSED,
 )
 
@@ -87,17 +89,19 @@ def create_app(
         Route("/models/{id:path}", models, methods=["GET"], name="model_short"),
     ]
     app.include_router(health.router(edge))
+    admin = LateAdmin(gateway, {HTTPException: _http_error})
+    app.router.routes.append(Route("/admin/{path:path}", admin, name="admin"))
     fast: dict[str, ASGIApp] = {
         "/v1/chat/completions": chats,
         "/v1/responses": answers,
         "/v1/embeddings": embed,
         _MESSAGES: messages,
     }
-    app.openapi = openapi.cached(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the page
+    app.openapi = openapi.cached(app, admin)  # type: ignore[method-assign] # FastAPI's documented way to extend the page
     if settings.cors_origins:
         cors: dict[str, Any] = {
             "allow_origins": settings.cors_origins,
-            "allow_methods": ["GET", "POST"],
+            "allow_methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
             "allow_headers": ["*"],
             "expose_headers": _EXPOSED,
         }

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's own for the health routes, and ours for those that are plain ASGI callables."""
+"""The OpenAPI document: FastAPI's own for the health routes and `/admin`, and ours for the plain ASGI callables."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastapi import FastAPI
+
+    from aigateway_edge.admin.late import LateAdmin
 
 _DESCRIPTION: Final = (
     "One gateway in front of several providers, in OpenAI's format. Models are named `provider/model`, or by an "
@@ -86,21 +88,22 @@ _PARAMETERS: Final[list[dict[str, Any]]] = [
 ]
 
 
-def cached(app: FastAPI) -> Callable[[], dict[str, Any]]:
+def cached(app: FastAPI, admin: LateAdmin) -> Callable[[], dict[str, Any]]:
     """The maker of the document, which makes it once."""
     made: list[dict[str, Any]] = []
 
     def openapi() -> dict[str, Any]:
         if not made:
-            made.append(document(app))
+            made.append(document(app, admin))
         return made[0]
 
     return openapi
 
 
-def document(app: FastAPI) -> dict[str, Any]:
+def document(app: FastAPI, admin: LateAdmin) -> dict[str, Any]:
     """The whole document."""
-    whole = get_openapi(title=app.title, version="1", description=_DESCRIPTION, routes=app.routes)
+    routes = [*app.routes, *admin.app.routes]
+    whole = get_openapi(title=app.title, version="1", description=_DESCRIPTION, routes=routes)
     whole["paths"] |= _paths()
     components = whole.setdefault("components", {})
     components.setdefault("schemas", {}).update(SCHEMAS | RESPONSES_SCHEMAS | anthropic.SCHEMAS)
