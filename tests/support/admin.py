@@ -34,11 +34,16 @@ class Alerts(alert_service_pb2_grpc.AlertServiceServicer):
 
     def __init__(self) -> None:
         self.answer = alert_service_pb2.ListAlertsResponse()
+        self.failure: GatewayError | None = None
         self.asked: list[alert_service_pb2.ListAlertsRequest] = []
+        self.metadata: dict[str, str] = {}
 
     @override
     async def ListAlerts(self, request: Any, context: Any) -> alert_service_pb2.ListAlertsResponse:
         self.asked.append(request)
+        self.metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+        if self.failure is not None:
+            await abort(context, self.failure)
         return self.answer
 
 
