@@ -80,7 +80,7 @@ class GatewayError(Exception):
     def budget(self) -> dict[str, str | float | None] | None:
         """The budget that is spent, amounts in US dollars; None when it is not about one."""
         details = self.details
-        if "budget" not in details:
+        if "budget" not in details or "limit" not in details:  # a budget may be named for another reason
             return None
         found: dict[str, str | float | None] = {"id": details["budget"]}
         found |= {name: _amount(details.get(name)) for name in ("limit", "spent", "reserved")}

@@ -187,6 +187,11 @@ def test_what_is_not_known_of_a_budget_is_null() -> None:
     assert error.budget == {"id": "b", "limit": None, "spent": None, "reserved": None, "resets_at": None}
 
 
+def test_a_failure_that_only_names_a_budget_tells_no_amounts() -> None:
+    error = GatewayError("PERMISSION_DENIED", "its price is unknown", details={"budget": "b", "model": "m"})
+    assert "budget" not in error.to_openai()["error"]
+
+
 @pytest.mark.parametrize(
     ("value", "passed"),
     [
