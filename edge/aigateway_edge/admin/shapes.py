@@ -29,6 +29,10 @@ Models = Annotated[
 ]
 
 
+ProjectId = Annotated[str, Field(max_length=63, json_schema_extra={"pattern": "^[a-z0-9-]{1,63}$"})]
+"""The pattern is for readers of the document: the service holds to it, in words."""
+
+
 class Given(BaseModel):
     """Something that a request says."""
 
@@ -63,9 +67,7 @@ class ProjectChange(Given):
 class NewProject(ProjectChange):
     """A project to make."""
 
-    id: Annotated[str, Field(max_length=63)] = Field(
-        description="Lower-case letters, digits and hyphens, 1 to 63 characters; never changes."
-    )
+    id: ProjectId = Field(description="Lower-case letters, digits and hyphens, 1 to 63 characters; never changes.")
 
 
 class Project(BaseModel):
@@ -93,7 +95,7 @@ class KeyChange(Given):
 class NewKey(KeyChange):
     """A key to make."""
 
-    project: Annotated[str, Field(max_length=63)] = Field(description="The id of the project it belongs to.")
+    project: ProjectId = Field(description="The id of the project it belongs to.")
 
 
 class Key(BaseModel):
