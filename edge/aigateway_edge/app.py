@@ -17,7 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aigateway_edge import chat, docs_page, errors, health, openapi
+from aigateway_edge import call_headers, chat, docs_page, errors, health, openapi
+from aigateway_edge.admin.late import LateAdmin
 from aigateway_edge.anthropic.failures import ANTHROPIC
 from aigateway_edge.anthropic.routes import CountTokens, Messages
 from aigateway_edge.chat_route import ChatRoute
@@ -38,7 +39,17 @@ if TYPE_CHECKING:
     from aigateway_edge.settings import EdgeSettings
 
 _MESSAGES: Final = "/v1/messages"
-_EXPOSED: Final = ("x-request-id", "x-provider", "x-model", "server-timing", "x-gateway-translation", "retry-after")
+_EXPOSED: Final = (
+    "x-request-id",
+    "x-provider",
+    "x-model",
+    "server-timing",
+    "x-gateway-translation",
+    "retry-after",
+    "x-should-retry",
+    "x-next-page-token",
+    *call_headers.EXPOSED,
+)
 
 
 def create_app(
@@ -80,17 +91,19 @@ def create_app(
     if settings.docs:
         app.router.routes += docs_page.routes()
     app.include_router(health.router(edge))
+    admin = LateAdmin(gateway, {HTTPException: _http_error})
+    app.router.routes.append(Route("/admin/{path:path}", admin, name="admin"))
     fast: dict[str, ASGIApp] = {
         "/v1/chat/completions": chats,
         "/v1/responses": answers,
         "/v1/embeddings": embed,
         _MESSAGES: messages,
     }
-    app.openapi = openapi.cached(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the page
+    app.openapi = openapi.cached(app, admin)  # type: ignore[method-assign] # FastAPI's documented way to extend the page
     if settings.cors_origins:
         cors: dict[str, Any] = {
             "allow_origins": settings.cors_origins,
-            "allow_methods": ["GET", "POST"],
+            "allow_methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
             "allow_headers": ["*"],
             "expose_headers": _EXPOSED,
         }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from aigateway_edge import call_headers
 from aigateway_edge.header_values import safe
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from aigateway_common.errors import GatewayError
 
-Headers = list[tuple[bytes, bytes]]
+Headers = call_headers.Headers
 
 _RETRIED_BY_SDKS: Final = frozenset({408, 409, 429})
 
@@ -25,12 +26,12 @@ def body(error: GatewayError) -> bytes:
     return orjson.dumps(error.to_openai())
 
 
-def headers(error: GatewayError) -> Headers:
-    """What the error adds to the response's headers.
+def headers(error: GatewayError, *, anthropic: bool = False) -> Headers:
+    """What the error adds to the response's headers; `anthropic` in that dialect.
 
     OpenAI's SDKs retry every 408, 409, 429 and 5xx unless `x-should-retry` says that it is no use.
     """
-    found: Headers = []
+    found = call_headers.of_error(error, anthropic=anthropic)
     status = error.http_status
     if error.retry_after is not None:
         found.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after))))
@@ -55,6 +56,8 @@ class Shape:
     """What is written into a stream that has been silent for a while."""
     request_id_header: bytes = b""
     """The dialect's own name for `x-request-id`, where it has one."""
+    anthropic: bool = False
+    """Limits are told in Anthropic's headers too."""
 
 
 OPENAI: Final = Shape(

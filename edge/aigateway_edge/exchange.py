@@ -16,7 +16,7 @@ from aigateway_common.errors import GatewayError, from_rpc_error
 from aigateway_common.telemetry import SpanKind
 from grpc import aio
 
-from aigateway_edge import errors, header_values
+from aigateway_edge import call_headers, errors, header_values
 from aigateway_edge.inbound import ClientGoneError, Inbound
 from aigateway_edge.sse_out import SseOut
 
@@ -85,7 +85,7 @@ class Exchange:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with the call to the router."""
         trace = self.span.metadata() or self._trace
-        return (*self.inbound.credentials(), ("x-request-id", self.request_id), *trace)
+        return (*self.inbound.credentials(), ("x-request-id", self.request_id), *self.inbound.session(), *trace)
 
     def timeout(self) -> float:
         """Seconds that the call may take."""
@@ -147,6 +147,7 @@ class Exchange:
         report = self._report(notes)
         if report:
             headers.append((b"x-gateway-translation", report))
+        headers += call_headers.of_route(route, anthropic=self._shape.anthropic)
         if self.edge.telemetry.enabled:
             self.span.set(attributes.EDGE_TIME, own)
             self.span.set(attributes.PROVIDER, attributes.provider_name(route.provider))
@@ -222,7 +223,8 @@ class Exchange:
         self._failed(error, cause)
         if self._sse is None or not await self._sse.fail(error):
             shape = self._shape
-            await self.reply(shape.body(error, self.request_id), errors.headers(error), shape.status(error))
+            headers = errors.headers(error, anthropic=shape.anthropic)
+            await self.reply(shape.body(error, self.request_id), headers, shape.status(error))
 
     def _base_headers(self) -> errors.Headers:
         request_id = self.request_id.encode()

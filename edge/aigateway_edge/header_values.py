@@ -56,6 +56,21 @@ def server_timing(timing: chat_pb2.CallTiming, elapsed_ns: int) -> tuple[bytes, 
     return value, edge / 1e6
 
 
+def duration(milliseconds: int) -> bytes:
+    """A duration as OpenAI writes it: `6ms`, `1.5s`, `6m0s`, `1h0m0s`.
+
+    https://platform.openai.com/docs/guides/rate-limits
+    """
+    if milliseconds < 1000:
+        return b"%dms" % milliseconds if milliseconds > 0 else b"0s"
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    seconds = f"{rest / 1000:g}s"
+    if hours:
+        return f"{hours}h{minutes}m{seconds}".encode()
+    return f"{minutes}m{seconds}".encode() if minutes else seconds.encode()
+
+
 def sane_request_id(value: bytes | None) -> bool:
     """Whether a caller's request id can stand in headers, logs and metadata as it is."""
     return value is not None and 0 < len(value) <= 128 and not value.translate(None, _ID_BYTES)

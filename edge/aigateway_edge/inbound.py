@@ -22,6 +22,8 @@ _MAX_KEY: Final = 4096
 """Bytes of the longest key taken; gRPC refuses metadata of over 8 KiB in all."""
 _MAX_TRACE: Final = 512
 """Bytes of the longest trace header taken, as the W3C recommends for `tracestate`."""
+_SESSION: Final = b"x-session-id"
+_MAX_SESSION: Final = 256
 _DRAIN_SECONDS: Final = 5.0
 _DISCONNECT: Final = "http.disconnect"
 
@@ -54,6 +56,13 @@ class Inbound:
         """The caller's trace, for the next hop or the span of this one."""
         found = ((name, self._headers.get(name.encode())) for name in ("traceparent", "tracestate"))
         return [(name, value.decode()) for name, value in found if value and len(value) <= _MAX_TRACE and _plain(value)]
+
+    def session(self) -> tuple[tuple[str, str], ...]:
+        """The caller's name for calls that belong together, where it is sane: what is always asked of one upstream."""
+        given = self._headers.get(_SESSION)
+        if not given or len(given) > _MAX_SESSION or not _plain(given):
+            return ()
+        return ((_SESSION.decode(), given.decode()),)
 
     def credentials(self) -> list[tuple[str, str]]:
         """The caller's keys as metadata, unread. They belong in no log.

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's own for the health routes, and ours for those that are plain ASGI callables."""
+"""The OpenAPI document: FastAPI's own for the health routes and `/admin`, and ours for the plain ASGI callables."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastapi import FastAPI
+
+    from aigateway_edge.admin.late import LateAdmin
 
 _DESCRIPTION: Final = (
     "One gateway in front of several providers, in OpenAI's format. Models are named `provider/model`, or by an "
@@ -33,8 +35,18 @@ _HEADERS: Final[dict[str, tuple[str, str]]] = {
             "is a comment in it, in the same words."
         ),
     ),
+    "X-Hub-Fallback": ("string", "`true` when another provider than the one named answered."),
+    "X-Hub-Original-Provider": ("string", "The provider that the name led to, when another one stood in."),
+    "X-Hub-Actual-Provider": ("string", "The provider that stood in."),
+    "X-Gateway-Attempts": ("integer", "How many attempts it took, when more than one."),
+    "X-Gateway-Budget": ("string", "Budgets of which 70 % or more are spent or set aside."),
+    "X-RateLimit-Limit": ("integer", "The limit on calls a minute, where there is one; OpenAI's names stand beside."),
+    "X-RateLimit-Remaining": ("integer", "What is left of it."),
+    "X-RateLimit-Reset": ("integer", "Seconds until all of it is there again."),
     "Retry-After": ("integer", "Seconds to wait before another attempt."),
 }
+_OF_ANSWERS: Final = frozenset({"X-Model", "Server-Timing", "x-gateway-translation", "X-Gateway-Budget"})
+"""Headers that no failure has."""
 _ERRORS: Final[dict[str, str]] = {
     "400": "A field of the request is missing, malformed, out of range, or beyond what the provider can do.",
     "401": "The gateway key is missing or wrong.",
@@ -63,6 +75,13 @@ _PARAMETERS: Final[list[dict[str, Any]]] = [
         "schema": {"type": "string", "enum": ["lenient", "strict"], "default": "lenient"},
     },
     {
+        "name": "X-Session-ID",
+        "in": "header",
+        "description": "A name for calls that belong together, at most 256 characters: a sticky pool asks the same "
+        "upstream for all of them.",
+        "schema": {"type": "string"},
+    },
+    {
         "name": "X-Request-ID",
         "in": "header",
         "description": "An id for the call: up to 128 letters, digits and `._:/+=@-`.",
@@ -71,21 +90,22 @@ _PARAMETERS: Final[list[dict[str, Any]]] = [
 ]
 
 
-def cached(app: FastAPI) -> Callable[[], dict[str, Any]]:
+def cached(app: FastAPI, admin: LateAdmin) -> Callable[[], dict[str, Any]]:
     """The maker of the document, which makes it once."""
     made: list[dict[str, Any]] = []
 
     def openapi() -> dict[str, Any]:
         if not made:
-            made.append(document(app))
+            made.append(document(app, admin))
         return made[0]
 
     return openapi
 
 
-def document(app: FastAPI) -> dict[str, Any]:
+def document(app: FastAPI, admin: LateAdmin) -> dict[str, Any]:
     """The whole document."""
-    whole = get_openapi(title=app.title, version="1", description=_DESCRIPTION, routes=app.routes)
+    routes = [*app.routes, *admin.app.routes]
+    whole = get_openapi(title=app.title, version="1", description=_DESCRIPTION, routes=routes)
     whole["paths"] |= _paths()
     components = whole.setdefault("components", {})
     components.setdefault("schemas", {}).update(SCHEMAS | RESPONSES_SCHEMAS | anthropic.SCHEMAS)
@@ -186,7 +206,7 @@ def _operation(summary: str, name: str, content: dict[str, Any], request: str | 
         "security": [{"bearer": []}, {"x-api-key": []}, {"api-key": []}, {}],
         "parameters": _PARAMETERS
         if request
-        else [p for p in _PARAMETERS if p["name"] != "X-Gateway-Translation-Policy"],
+        else [p for p in _PARAMETERS if p["name"] not in (_POLICY, "X-Session-ID")],
         "responses": {"200": {"description": "The answer.", "headers": _headers(), "content": content}}
         | {status: _error(text) for status, text in _ERRORS.items()},
     }
@@ -198,7 +218,7 @@ def _operation(summary: str, name: str, content: dict[str, Any], request: str | 
 def _error(text: str, schema: str = "Error") -> dict[str, Any]:
     return {
         "description": text,
-        "headers": _headers("X-Request-ID", "X-Provider", "Retry-After"),
+        "headers": _headers(*(name for name in _HEADERS if name not in _OF_ANSWERS)),
         "content": {"application/json": {"schema": _ref(schema)}},
     }
 

@@ -43,3 +43,16 @@ def one_of(*words: str) -> Schema:
 def ref(name: str) -> Schema:
     """A schema of the document by its name."""
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+BUDGET: Schema = said(
+    object_of(
+        "id limit spent reserved resets_at",
+        id={"type": "string"},
+        limit={"type": ["number", "null"]},
+        spent={"type": ["number", "null"]},
+        reserved={"type": ["number", "null"]},
+        resets_at={"type": ["string", "null"], "format": "date-time"},
+    ),
+    "With `budget_exceeded`: the budget that is spent, in US dollars, and when it begins anew.",
+)

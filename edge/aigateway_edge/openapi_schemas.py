@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from aigateway_edge.openapi_parts import BUDGET as _BUDGET
 from aigateway_edge.openapi_parts import Schema as _Schema
 from aigateway_edge.openapi_parts import integer as _integer
 from aigateway_edge.openapi_parts import list_of as _list
@@ -263,6 +264,13 @@ SCHEMAS: Final[dict[str, _Schema]] = {
     ),
     "Error": _object(
         "error",
-        error=_object("message type code param", message=_TEXT, type=_TEXT, code=_OPTIONAL_TEXT, param=_OPTIONAL_TEXT),
+        error=_object(
+            "message type code param",
+            message=_TEXT,
+            type=_TEXT,
+            code=_OPTIONAL_TEXT,
+            param=_OPTIONAL_TEXT,
+            budget=_BUDGET,
+        ),
     ),
 }

@@ -56,6 +56,7 @@ class Router(gateway_service_pb2_grpc.GatewayServiceServicer):
     embeddings: gateway_service_pb2.EmbedResponse = field(default_factory=gateway_service_pb2.EmbedResponse)
     listed: gateway_service_pb2.ListModelsResponse = field(default_factory=gateway_service_pb2.ListModelsResponse)
     counted: gateway_service_pb2.CountTokensResponse = field(default_factory=gateway_service_pb2.CountTokensResponse)
+    route: gateway_service_pb2.Route = field(default_factory=lambda: ROUTE)
     requests: list[Any] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
     remaining: float | None = None
@@ -89,7 +90,7 @@ class Router(gateway_service_pb2_grpc.GatewayServiceServicer):
             case Hold():
                 await self._hold()
         assert isinstance(self.completion, chat_pb2.ChatCompletion)
-        return gateway_service_pb2.ChatResponse(completion=self.completion, route=ROUTE, timing=TIMING)
+        return gateway_service_pb2.ChatResponse(completion=self.completion, route=self.route, timing=TIMING)
 
     @override
     async def StreamChat(self, request: Any, context: Any) -> AsyncIterator[gateway_service_pb2.StreamChatResponse]:
@@ -100,7 +101,7 @@ class Router(gateway_service_pb2_grpc.GatewayServiceServicer):
                 case list():
                     message = gateway_service_pb2.StreamChatResponse(events=step)
                     if first:
-                        message.route.CopyFrom(ROUTE)
+                        message.route.CopyFrom(self.route)
                         message.timing.CopyFrom(TIMING)
                     first = False
                     yield message

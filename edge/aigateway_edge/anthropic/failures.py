@@ -38,7 +38,9 @@ def body(error: GatewayError, request_id: str) -> bytes:
     """The error's body."""
     code = status(error)
     kind = _TYPES.get(code, "api_error" if code >= 500 else "invalid_request_error")
-    detail = {"type": kind, "message": error.message}
+    detail: dict[str, object] = {"type": kind, "message": error.message}
+    if error.budget is not None:
+        detail["budget"] = error.budget
     return orjson.dumps({"type": "error", "error": detail, "request_id": request_id})
 
 
@@ -48,5 +50,9 @@ def record(error: GatewayError, request_id: str) -> bytes:
 
 
 ANTHROPIC: Final = Shape(
-    body=body, status=status, heartbeat=b'event: ping\ndata: {"type": "ping"}\n\n', request_id_header=b"request-id"
+    body=body,
+    status=status,
+    heartbeat=b'event: ping\ndata: {"type": "ping"}\n\n',
+    request_id_header=b"request-id",
+    anthropic=True,
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from aigateway_edge.openapi_parts import BUDGET as _BUDGET
 from aigateway_edge.openapi_parts import Schema as _Schema
 from aigateway_edge.openapi_parts import list_of as _list
 from aigateway_edge.openapi_parts import object_of as _object
@@ -119,7 +120,7 @@ SCHEMAS: Final[dict[str, _Schema]] = {
     "AnthropicError": _object(
         "type error request_id",
         type=_one_of("error"),
-        error=_object("type message", type=_TEXT, message=_TEXT),
+        error=_object("type message", type=_TEXT, message=_TEXT, budget=_BUDGET),
         request_id=_TEXT,
     ),
 }

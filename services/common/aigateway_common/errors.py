@@ -7,6 +7,7 @@ bodies, SQL) are mapped to it once, at the seam where they appear; this module o
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import grpc
@@ -44,7 +45,10 @@ class GatewayError(Exception):
     """A failure that a caller may see.
 
     `message` is brief, says what to do, and holds no secret. `details` are short strings that travel in
-    `ErrorInfo.metadata`: `param` names the request's field, `provider` and `upstream_status` say where it came from.
+    `ErrorInfo.metadata`: `param` names the request's field, `provider` and `upstream_status` say where it came from,
+    `original_provider` and `attempts` how it got there. A limit is told as `limit_requests`, `remaining_requests`,
+    `reset_requests_ms` and the same of `tokens`; a budget as `budget` (its id), `limit`, `spent`, `reserved` and
+    `resets_at` (RFC 3339).
     """
 
     def __init__(
@@ -72,16 +76,27 @@ class GatewayError(Exception):
         """The HTTP status."""
         return self.reason.http_status
 
-    def to_openai(self) -> dict[str, dict[str, str | None]]:
-        """The body of the error in OpenAI's shape."""
-        return {
-            "error": {
-                "message": self.message,
-                "type": self.reason.openai_type,
-                "code": self.reason.openai_code,
-                "param": self.details.get("param"),
-            }
+    @property
+    def budget(self) -> dict[str, str | float | None] | None:
+        """The budget that is spent, amounts in US dollars; None when it is not about one."""
+        details = self.details
+        if "budget" not in details or "limit" not in details:  # a budget may be named for another reason
+            return None
+        found: dict[str, str | float | None] = {"id": details["budget"]}
+        found |= {name: _amount(details.get(name)) for name in ("limit", "spent", "reserved")}
+        return found | {"resets_at": details.get("resets_at")}
+
+    def to_openai(self) -> dict[str, dict[str, Any]]:
+        """The body of the error in OpenAI's shape, with `budget` beside where one is spent."""
+        told: dict[str, Any] = {
+            "message": self.message,
+            "type": self.reason.openai_type,
+            "code": self.reason.openai_code,
+            "param": self.details.get("param"),
         }
+        if (budget := self.budget) is not None:
+            told["budget"] = budget
+        return {"error": told}
 
     def to_status(self) -> status_pb2.Status:
         """The error as `google.rpc.Status`."""
@@ -96,6 +111,14 @@ class GatewayError(Exception):
     def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
         """What gRPC carries after the status: the details."""
         return ((STATUS_DETAILS_KEY, self.to_status().SerializeToString()),)
+
+
+def _amount(text: str | None) -> float | None:
+    try:
+        amount = float(text or "")
+    except ValueError:
+        return None
+    return amount if math.isfinite(amount) else None
 
 
 def invalid(param: str, message: str) -> GatewayError:

@@ -1,4 +1,4 @@
-"""The command line: `aigateway up`, `serve`, `chat`, `models`, `usage`, `check-config`, `conformance`.
+"""The command line: `aigateway up`, `serve`, `chat`, `models`, `usage`, `check-config`, `conformance`; see `admin` too.
 
 Only parses and prints; what a command does is in the module named after it, loaded when it runs.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from aigateway_common.settings import ConfigurationError
+
+from aigateway_launcher.admin import budgets, keys, projects, watch
+from aigateway_launcher.options import ConfigOption, DataOption, JsonOption
 
 app = typer.Typer(
     name="aigateway",
@@ -22,7 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="The configuration file [./aigateway.yaml].")]
 HostOption = Annotated[str | None, typer.Option("--host", help="Address of the HTTP port [127.0.0.1].")]
 PortOption = Annotated[
     int | None, typer.Option("--port", min=0, max=65535, help="HTTP port [8080]; 0 takes a free one.")
@@ -30,11 +31,9 @@ PortOption = Annotated[
 GrpcPortOption = Annotated[
     int | None, typer.Option("--grpc-port", min=0, max=65535, help="gRPC port [50051]; 0 takes a free one.")
 ]
-DataOption = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the ledger and the outbox [./data].")]
 MetricsOption = Annotated[
     int | None, typer.Option("--metrics-port", min=0, max=65535, help="Port of Prometheus metrics.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 UrlOption = Annotated[
     str, typer.Option("--url", envvar="AIGATEWAY_URL", help="Where the gateway is.", show_default=True)
 ]
@@ -172,6 +171,13 @@ def conformance(
     from aigateway_launcher import conformance as command  # noqa: PLC0415 - loaded by the command that needs it
 
     command.run(target, model=model, embed_model=embed_model, seconds=timeout, as_json=as_json)
+
+
+app.add_typer(projects.app, name="projects")
+app.add_typer(keys.app, name="keys")
+app.add_typer(budgets.app, name="budgets")
+app.command()(watch.alerts)
+app.command()(watch.audit)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ OWN: Final = {
     "AIGATEWAY_GRPC_PORT": "port of the router (or of the service that `serve` runs)",
     "AIGATEWAY_METRICS_PORT": "port of the Prometheus metrics",
     "AIGATEWAY_SANDBOX": "1 enables the sandbox beside other providers",
-    "AIGATEWAY_URL": "where the commands `chat` and `models` find a running gateway",
+    "AIGATEWAY_URL": "where `chat`, `models` and the operators' commands find a running gateway",
     "AIGATEWAY_ROUTER_TARGET": "where the router is, for an edge alone",
     "AIGATEWAY_USAGE_TARGET": "where the usage service is, for a router alone",
     "AIGATEWAY_PROVIDER_TARGETS": "where the adapters are: name=host:port, separated by commas",

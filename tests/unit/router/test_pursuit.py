@@ -59,7 +59,7 @@ def in_turn(*answers: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, An
     return answer
 
 
-def words(messages: list[gateway_service_pb2.StreamChatResponse]) -> str:
+def words(messages: list[Any]) -> str:
     return "".join(event.text for message in messages for event in message.events)
 
 
@@ -402,7 +402,7 @@ async def test_a_model_that_thinks_for_long_still_gives_signs_of_life(
 
     async with router(tmp_path, {"acme": ScriptedProvider(stream=think)}) as running:
         call = running.stub.StreamChat(stream_request())
-        first = await call.read()
+        first: Any = await call.read()
         go_on.set()
         rest = [await call.read(), await call.read()]
     assert [event.WhichOneof("event") for event in first.events] == ["start"]
