@@ -121,7 +121,7 @@ async def main():
     component = server.UsageComponent(UsageSettings({f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}"!r}))
     await component.start()
     print(published.loaded())
-    await component._warming
+    await component._background[0]
     print(published.loaded())
     await component.stop(1)
 asyncio.run(main())
