@@ -34,7 +34,7 @@ _TAKE: Final = (
     .where(
         periods.c.budget_id == bindparam("b"),
         periods.c.period_start_us == bindparam("p"),
-        periods.c.spent_nano + periods.c.reserved_nano <= bindparam("most") - bindparam("amount"),
+        periods.c.spent_nano + periods.c.reserved_nano <= bindparam("room"),
     )
     .values(reserved_nano=periods.c.reserved_nano + bindparam("amount"))
 )
@@ -147,7 +147,7 @@ def _take(connection: Connection, amount: int, applying: Sequence[Row], now_us: 
             "b": budget["id"],
             "p": rules.period_start(budget["period"], now_us),
             "amount": amount,
-            "most": _NO_LIMIT if overridden else budget["limit_nano"],
+            "room": _NO_LIMIT if overridden else budget["limit_nano"] - amount,
         }
         if connection.execute(_TAKE, values).rowcount:
             continue
