@@ -70,9 +70,10 @@ def again(connection: Connection, delivery: str, next_try_us: int) -> None:
 
 
 def prune(connection: Connection, now_us: int) -> int:
-    """Forget the oldest that are over, and give up the oldest of too many that wait; how many were given up."""
-    over = select(_table.c.id).where(~_WAITING).order_by(desc(_table.c.id)).offset(MAX_KEPT - 1).limit(1)
-    connection.execute(delete(_table).where(~_WAITING, _table.c.id < over.scalar_subquery()))
+    """Give up the oldest of too many that wait, and forget the oldest that are over; how many were given up."""
     last = select(_table.c.id).where(_WAITING).order_by(desc(_table.c.id)).offset(MAX_KEPT - 1).limit(1)
     too_many = update(_table).where(_WAITING, _table.c.id < last.scalar_subquery())
-    return connection.execute(too_many.values(abandoned_at_us=now_us)).rowcount
+    dropped = connection.execute(too_many.values(abandoned_at_us=now_us)).rowcount
+    over = select(_table.c.id).where(~_WAITING).order_by(desc(_table.c.id)).offset(MAX_KEPT - 1).limit(1)
+    connection.execute(delete(_table).where(~_WAITING, _table.c.id < over.scalar_subquery()))
+    return dropped

@@ -7,6 +7,7 @@ database; whoever comes second changes nothing, and tells nobody.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 from aigateway_common.ids import new_id
@@ -70,8 +71,7 @@ def apply(connection: Connection, signs: Sequence[Sign], urls: Sequence[str], no
             "next_try_us": now_us,
             "tries": 0,
         }
-        for number, change in enumerate(changes)
-        for url in urls
+        for number, (change, url) in enumerate(product(changes, urls))
     ]
     if deliveries:
         connection.execute(insert(webhook_deliveries), deliveries)
