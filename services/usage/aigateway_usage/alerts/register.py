@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
-from aigateway_common.ids import new_id
-from sqlalchemy import and_, bindparam, case, delete, desc, insert, literal, select, update
+from aigateway_common.ids import made_at_us, new_id
+from sqlalchemy import and_, bindparam, case, delete, desc, func, insert, literal, select, update
 
 from aigateway_usage.alerts import payload
 from aigateway_usage.spending import insert_new
@@ -61,9 +61,19 @@ def apply(connection: Connection, signs: Sequence[Sign], urls: Sequence[str], no
         change = _open(connection, sign, now_us) if sign.wrong else _resolve(connection, sign)
         if change is not None:
             changes.append(change)
+    if changes and urls:
+        _queue(connection, changes, urls, now_us)
+    return changes
+
+
+def _queue(connection: Connection, changes: Sequence[Change], urls: Sequence[str], now_us: int) -> None:
+    """Queue a delivery of each change for each of `urls`; those of an alert sort as they happened, by their ids."""
+    known = {change.alert["id"] for change in changes if change.event != OPENED}
+    last = connection.scalar(select(func.max(webhook_deliveries.c.id)).where(webhook_deliveries.c.alert_id.in_(known)))
+    start_us = max(now_us, made_at_us(last) + 1000) if last else now_us
     deliveries = [
         {
-            "id": new_id((now_us + number) * 1000),  # so that the deliveries of an alert sort as they happened
+            "id": new_id((start_us + number) * 1000),
             "alert_id": change.alert["id"],
             "event": change.event,
             "url": url,
@@ -73,9 +83,7 @@ def apply(connection: Connection, signs: Sequence[Sign], urls: Sequence[str], no
         }
         for number, (change, url) in enumerate(product(changes, urls))
     ]
-    if deliveries:
-        connection.execute(insert(webhook_deliveries), deliveries)
-    return changes
+    connection.execute(insert(webhook_deliveries), deliveries)
 
 
 def _open(connection: Connection, sign: Sign, now_us: int) -> Change | None:
