@@ -74,8 +74,6 @@ class Alerting:
                     await self._watch.flush()
             except TimeoutError:
                 _log.warning("alerts were still waiting at the end; the next start finds them in the ledger")
-        if self._courier is not None:
-            await self._courier.aclose()
 
 
 def _courier(database: Database, settings: AlertSettings, clock: Callable[[], int]) -> Courier | None:

@@ -36,7 +36,6 @@ LEASE: Final = 60.0
 """Seconds that a delivery belongs to the service that took it; longer than sending and marking can take."""
 POLL: Final = 10.0
 """Seconds between looks at the queue when nothing is due: for what another service left behind."""
-CONNECTIONS: Final = deliveries.BATCH
 
 _log = logs.get("usage")
 
@@ -63,7 +62,6 @@ class Courier:
         self._keys = {webhook.url: signature.key(webhook.secret) for webhook in webhooks}
         self._clock = clock
         self._resolver = resolver
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -96,11 +94,6 @@ class Courier:
         taken = await self._database.write(lambda connection: deliveries.take(connection, due, until))
         await asyncio.gather(*(self._deliver_one(row) for row in taken))
         return 0.0
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        for session in self._sessions.values():
-            await session.close()
 
     async def _deliver_one(self, row: Row) -> None:
         webhook = self._webhooks.get(row["url"])
@@ -141,12 +134,21 @@ class Courier:
         body = payload.sent(row["body"], now)
         signed = signature.headers(self._keys[webhook.url], row["id"], now // 1_000_000, body)
         fields = {"content-type": "application/json", "user-agent": "aigateway", **signed}
-        session = self._session(internal=webhook.allow_private)
         async with (
             asyncio.timeout(TIMEOUT),
+            self._session(internal=webhook.allow_private) as session,
             session.post(url, data=body, headers=fields, allow_redirects=False) as response,
         ):
             return response.status, retries.retry_after(response.headers.get("retry-after"), now)
+
+    def _session(self, *, internal: bool) -> aiohttp.ClientSession:
+        """One for each delivery: there are few, and what a receiver answers is not read."""
+        return aiohttp.ClientSession(
+            connector=web.connector(internal=internal, limit=1, resolver=self._resolver),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+            auto_decompress=False,
+        )
 
     async def _again(self, row: Row, why: str, asked: float | None) -> None:
         now = self._clock()
@@ -166,19 +168,10 @@ class Courier:
 
     async def _write(self, work: Callable[..., None]) -> None:
         """Mark a delivery; where that fails, it is due again when its lease is over."""
-        await self._database.write(work)
-
-    def _session(self, *, internal: bool) -> aiohttp.ClientSession:
-        session = self._sessions.get(internal)
-        if session is None:
-            connector = web.connector(internal=internal, limit=CONNECTIONS, resolver=self._resolver)
-            session = self._sessions[internal] = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),
-                auto_decompress=False,
-            )
-        return session
+        try:
+            await self._database.write(work)
+        except GatewayError as error:
+            _log.warning("a webhook could not be marked; it is sent again", why=error.message)
 
 
 def _named(row: Row) -> dict[str, str]:
