@@ -44,8 +44,8 @@ class Service:
     accounts: AccountServiceAsyncStub
     usage: UsageServiceAsyncStub
 
-    async def project(self, name: str = "search", **fields: Any) -> account_pb2.Project:
-        wanted = account_pb2.Project(id=name, **fields)
+    async def project(self, project: str = "search", **fields: Any) -> account_pb2.Project:
+        wanted = account_pb2.Project(id=project, **fields)
         answer = await self.accounts.CreateProject(account_service_pb2.CreateProjectRequest(project=wanted))
         return answer.project
 

@@ -97,7 +97,7 @@ async def test_it_is_all_budgets_or_none(ledger: Books) -> None:
 async def test_what_falls_under_no_budget_is_not_counted(ledger: Books) -> None:
     await ledger.set(budget(limit_usd=0.10))
     await ledger.set(budget("key-00000001", 0.10, scope=_KEY))
-    other = {"project": "search", "key_id": "key-00000002"}
+    other: dict[str, Any] = {"project": "search", "key_id": "key-00000002"}
     assert granted(await ledger.reserve(1, 90 * CENT, **other)) == 0
     await ledger.record(1, 90 * CENT, **other)
     await ledger.record(2, 1 * CENT, project="search", key_id="key-00000001")
