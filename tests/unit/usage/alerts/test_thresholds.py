@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aigateway_usage.alerts.signs import BUDGET_THRESHOLD, Sign
 from aigateway_usage.alerts.thresholds import level, sign
 from hypothesis import given
@@ -20,7 +22,12 @@ def test_a_level_is_reached_exactly_when_that_share_is_spent(limit: int, spent: 
 
 
 def test_the_message_says_which_budget_how_much_and_until_when() -> None:
-    state = {"id": "project:search:month", "period": "month", "limit_nano": 100 * USD, "spent_nano": 70 * USD}
+    state: dict[str, Any] = {
+        "id": "project:search:month",
+        "period": "month",
+        "limit_nano": 100 * USD,
+        "spent_nano": 70 * USD,
+    }
     message = (
         "70 % of the 100 US dollars of the budget `project:search:month` are spent; "
         "it begins anew at 2026-08-01T00:00:00Z"
