@@ -96,6 +96,10 @@ _HEDGES = _counter("aigateway_hedges", "Attempts started beside a slow one.", "p
 _BREAKERS = _gauge("aigateway_breakers_open", "Models that are left alone for a while.", "provider")
 _IN_FLIGHT = _gauge("aigateway_attempts_in_flight", "Attempts under way.", "provider")
 _STREAMS = _gauge("aigateway_streams_in_flight", "Streams being answered.", "service")
+_ALERTS = _counter("aigateway_alerts", "Alerts that opened, got worse or were resolved.", "kind", "event")
+_WEBHOOKS = _counter(
+    "aigateway_webhooks", "Webhooks sent: delivered, to be tried again, or abandoned for good.", "result"
+)
 _OUTBOX_EVENTS = Gauge("aigateway_outbox_events", "Usage events not yet delivered.", registry=REGISTRY)
 _OUTBOX_BYTES = Gauge("aigateway_outbox_bytes", "Size of the usage events not yet delivered.", registry=REGISTRY)
 _OUTBOX_LAG = Gauge("aigateway_outbox_lag_seconds", "Age of the oldest usage event not delivered.", registry=REGISTRY)
@@ -182,6 +186,16 @@ def outbox(events: int, size: int, lag: float) -> None:
     _OUTBOX_EVENTS.set(events)
     _OUTBOX_BYTES.set(size)
     _OUTBOX_LAG.set(lag)
+
+
+def alert_changed(kind: str, event: str) -> None:
+    """Count a change of an alert: `opened`, `worse` or `resolved`."""
+    _ALERTS.child(kind, event).inc()
+
+
+def webhook_sent(result: str, number: int = 1) -> None:
+    """Count what became of webhooks: `delivered`, `again` or `abandoned`."""
+    _WEBHOOKS.child(result).inc(number)
 
 
 class MetricsServer:

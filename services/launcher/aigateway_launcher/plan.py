@@ -20,6 +20,7 @@ from aigateway_usage.settings import PriceOverride, UsageSettings
 from aigateway_launcher import config as shape
 from aigateway_launcher import environment as env
 from aigateway_launcher.config_base import boolean
+from aigateway_launcher.plan_alerts import AlertsMaker
 from aigateway_launcher.plan_policies import PolicyMaker
 
 if TYPE_CHECKING:
@@ -360,12 +361,16 @@ class _Maker:
     def _usage(self, data_dir: Path, providers: Mapping[str, ProviderSettings]) -> UsageSettings:
         url = self._config.usage.database_url or self._env.text("DATABASE_URL")
         free = {name for name, settings in providers.items() if settings.kind in {"ollama", "sandbox"}}
+        maker = AlertsMaker(self._config.alerts, self._document)
+        alerts = maker.alerts()
+        self.problems += maker.problems
         return UsageSettings(
             database_url=url or f"sqlite+aiosqlite:///{data_dir / 'ledger.db'}",
             price_overrides={
                 pattern: PriceOverride(**price.model_dump()) for pattern, price in self._config.prices.items()
             },
             free_providers=frozenset({"ollama", "sandbox", *free}),
+            alerts=alerts,
         )
 
     def _edge(self) -> EdgeSettings:

@@ -1,35 +1,30 @@
 """Fetches the pictures, sound and documents that a call names by web address, for providers that take bytes only.
 
-The addresses are the caller's choice, so nothing here is trusted: where a name leads is checked on the very address
-that is connected to, redirects are followed by hand and checked again, and size, time, number and type are limited.
-It goes out directly, not through a proxy of the environment, which would resolve names by itself. Nothing is logged.
+The addresses are the caller's choice, so nothing here is trusted: they are reached through `aigateway_common.web`,
+redirects are followed by hand and checked again, and size, time, number and type are limited. Nothing is logged.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from aigateway.v1 import message_pb2
+from aigateway_common import web
 from aigateway_common.errors import GatewayError, invalid
-from aiohttp.abc import AbstractResolver
-from typing_extensions import override
-from yarl import URL
+from aigateway_common.web import RefusedError
 
-from aigateway_providers.media_addresses import is_allowed
 from aigateway_providers.media_types import media_type
 from aigateway_providers.media_urls import inlined, wanted
-from aigateway_providers.upstream import ssl_context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aigateway.v1 import chat_pb2
-    from aiohttp.abc import ResolveResult
-    from aiohttp.connector import AddrInfoType
+    from aiohttp.abc import AbstractResolver
+    from yarl import URL
 
     from aigateway_providers.adapter import CallContext
     from aigateway_providers.media_urls import Takes, Wanted
@@ -41,14 +36,6 @@ MAX_FETCHES: Final = 16
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _HEADERS: Final = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "aigateway"}
-
-
-class _Refused(Exception):  # noqa: N818 - the end of one fetch, not an error of the program
-    """Why an address was not fetched, as the end of a sentence about it."""
-
-
-class _RefusedAddressError(OSError):
-    """An address that must not be connected to; an OSError so that it passes through aiohttp."""
 
 
 class MediaFetcher:
@@ -105,41 +92,32 @@ class MediaFetcher:
         try:
             async with asyncio.timeout(self._timeout), self._slots:
                 return await self._follow(item, budget)
-        except _Refused as error:
+        except RefusedError as error:
             raise _failed(item, str(error)) from None
         except TimeoutError as error:
             raise _failed(item, f"did not arrive within {self._timeout:g} seconds") from error
         except aiohttp.ClientConnectorError as error:
-            refused = isinstance(error.os_error, _RefusedAddressError)
-            raise _failed(item, _NOT_PUBLIC if refused else "cannot be reached") from error
+            raise _failed(item, web.NOT_PUBLIC if web.is_refused(error) else "cannot be reached") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _failed(item, "could not be fetched") from error
 
     async def _follow(self, item: Wanted, budget: _Budget) -> message_pb2.Media:
-        url = self._checked(_parsed(item.url))
+        url = self._checked(web.parsed(item.url))
         for _ in range(MAX_REDIRECTS + 1):
             async with self._client().get(url, allow_redirects=False) as response:
                 if response.status not in _REDIRECTS:
                     return await self._read(response, item, budget)
-                url = self._checked(url.join(_parsed(response.headers.get("location", ""))))
-        raise _Refused(f"redirects more than {MAX_REDIRECTS} times")
+                url = self._checked(url.join(web.parsed(response.headers.get("location", ""))))
+        raise RefusedError(f"redirects more than {MAX_REDIRECTS} times")
 
     def _checked(self, url: URL) -> URL:
-        """`url`, when it may be asked for; names are checked once they are resolved."""
-        host = url.raw_host
-        if url.scheme not in {"http", "https"} or not host:
-            raise _Refused("leads to something that is not an http or https address")
-        if url.raw_user is not None or url.raw_password is not None:
-            raise _Refused("has a user or password in it, which is not sent on")
-        if (":" in host or _ends_in_number(host)) and not is_allowed(host, internal=self._internal):
-            raise _Refused(_NOT_PUBLIC)
-        return url
+        return web.checked(url, internal=self._internal)
 
     async def _read(self, response: aiohttp.ClientResponse, item: Wanted, budget: _Budget) -> message_pb2.Media:
         if response.status != 200:
-            raise _Refused(f"was answered with status {response.status}")
+            raise RefusedError(f"was answered with status {response.status}")
         if response.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
-            raise _Refused("came compressed, though that was not asked for")
+            raise RefusedError("came compressed, though that was not asked for")
         budget.expect(response.content_length or 0)
         parts: list[bytes] = []
         async for part in response.content.iter_any():
@@ -148,18 +126,12 @@ class MediaFetcher:
         data = b"".join(parts)
         kind = media_type(data, response.headers.get("content-type", ""))
         if kind not in item.types:
-            raise _Refused(f"is {kind or 'of no type that is known'}; taken are {', '.join(sorted(item.types))}")
+            raise RefusedError(f"is {kind or 'of no type that is known'}; taken are {', '.join(sorted(item.types))}")
         return message_pb2.Media(data=data, media_type=kind)
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(
-                resolver=_Resolver(self._resolver or aiohttp.ThreadedResolver(), internal=self._internal),
-                use_dns_cache=False,
-                ssl=ssl_context(),
-                limit=MAX_FETCHES,
-                socket_factory=self._socket,
-            )
+            connector = web.connector(internal=self._internal, limit=MAX_FETCHES, resolver=self._resolver)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -168,37 +140,6 @@ class MediaFetcher:
                 auto_decompress=False,
             )
         return self._session
-
-    def _socket(self, info: AddrInfoType) -> socket.socket:
-        """A socket for the address that is about to be connected to, however it was arrived at."""
-        family, kind, protocol, _, address = info
-        if not is_allowed(str(address[0]), internal=self._internal):
-            raise _RefusedAddressError
-        return socket.socket(family, kind, protocol)
-
-
-_NOT_PUBLIC: Final = "leads to an address that is not public"
-
-
-class _Resolver(AbstractResolver):
-    """Refuses a name when any of its addresses must not be connected to."""
-
-    def __init__(self, inner: AbstractResolver, *, internal: bool) -> None:
-        self._inner = inner
-        self._internal = internal
-
-    @override
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        if not all(is_allowed(entry["host"], internal=self._internal) for entry in found):
-            raise _RefusedAddressError
-        return found
-
-    @override
-    async def close(self) -> None:
-        await self._inner.close()
 
 
 class _Budget:
@@ -212,28 +153,12 @@ class _Budget:
     def expect(self, size: int) -> None:
         """Refuse early what says that it is too large."""
         if size > self._left:
-            raise _Refused(f"goes beyond the {self._limit} bytes that may be fetched for one call")
+            raise RefusedError(f"goes beyond the {self._limit} bytes that may be fetched for one call")
 
     def take(self, size: int) -> None:
         """Count what has arrived."""
         self.expect(size)
         self._left -= size
-
-
-def _parsed(text: str) -> URL:
-    """The address as it was written where that is plain enough: signed ones do not survive being quoted anew."""
-    try:
-        url = URL(text, encoded=text.isascii() and text.isprintable() and " " not in text)
-        _ = url.port  # read only when asked for
-    except ValueError as error:
-        raise _Refused("is not a valid address") from error
-    return url
-
-
-def _ends_in_number(host: str) -> bool:
-    """Whether the system may take a host for an IPv4 address, in whatever spelling (`127.1`, `0x7f000001`)."""
-    last = host.rstrip(".").rpartition(".")[2].lower()
-    return last.isdigit() or last.startswith("0x")
 
 
 def _failed(item: Wanted, why: str) -> GatewayError:

@@ -8,19 +8,18 @@ follows redirects. How long a call may wait is `Watch`'s business.
 from __future__ import annotations
 
 import time
-from functools import cache
 from typing import TYPE_CHECKING, Final, Self
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined] # not in the stubs
 
 import aiohttp
 import httpx
 from aigateway_common.errors import GatewayError
+from aigateway_common.web import ssl_context
 from httpx_aiohttp import AiohttpTransport
 
 from aigateway_providers.watch import Watch, passed
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
 
@@ -38,12 +37,6 @@ _JSON_HEADERS: Final = (
     ("accept-encoding", "identity"),
     ("user-agent", "aigateway"),
 )
-
-
-@cache
-def ssl_context() -> ssl.SSLContext:
-    """One context for all providers: loading the root certificates takes some 20 ms."""
-    return httpx.create_ssl_context()
 
 
 class UpstreamResponse:

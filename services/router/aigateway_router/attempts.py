@@ -5,12 +5,12 @@ Where the event goes is `usage_emitter`'s business.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from aigateway.v1 import tokens_pb2, usage_service_pb2
+from aigateway_common.ids import new_id
 
 if TYPE_CHECKING:
     from aigateway_common.errors import GatewayError
@@ -55,7 +55,7 @@ class Attempt:
 
     def __post_init__(self) -> None:
         """Start the clock."""
-        self.event_id = new_event_id()
+        self.event_id = new_id()
         self.started_at_us = time.time_ns() // 1000
         self.started_ns = time.perf_counter_ns()
 
@@ -94,11 +94,3 @@ class Attempt:
             if (upstream_status := error.details.get("upstream_status", "")).isdecimal():
                 event.upstream_status = int(upstream_status)
         return event
-
-
-def new_event_id() -> str:
-    """A UUIDv7 (RFC 9562, section 5.7) in hexadecimal; the 12 bits after the version are parts of a millisecond."""
-    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
-    fraction = (nanoseconds << 12) // 1_000_000
-    tail = int.from_bytes(os.urandom(8), "big") >> 2 | 1 << 63
-    return f"{milliseconds:012x}7{fraction:03x}{tail:016x}"

@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aigateway.v1 import chat_pb2, gateway_service_pb2
+from aigateway_common.ids import new_id
 
-from aigateway_router.attempts import DEFAULT_PROJECT, new_event_id
+from aigateway_router.attempts import DEFAULT_PROJECT
 
 if TYPE_CHECKING:
     from aigateway_common.telemetry import Span
@@ -68,4 +69,4 @@ class Call:
 def _request_id(metadata: dict[str, str]) -> str:
     """The caller's own id when it is a sensible one, else a new one."""
     given = metadata.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else new_event_id()
+    return given if _REQUEST_ID.fullmatch(given) else new_id()

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from aigateway.v1.provider_service_pb2_grpc import ProviderServiceAsyncStub
     from aigateway_common.errors import GatewayError
 
-
     Write = Callable[[gateway_service_pb2.StreamChatResponse], Awaitable[None]]
     _Events = provider_service_pb2.ProviderServiceStreamChatResponse
 

@@ -1,6 +1,6 @@
 """The usage service as a component, and its UsageService, which hands requests to the ledger or the queries.
 
-Its AccountService is `account_server`.
+Its AccountService is `account_server`, its AlertService part of `alerts`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from aigateway_usage import account_server, paging, queries
 from aigateway_usage.account_calls import AccountCalls
+from aigateway_usage.alerts import alerting
 from aigateway_usage.budget_calls import BudgetCalls
 from aigateway_usage.calls import Calls
 from aigateway_usage.database import Database
@@ -49,30 +50,37 @@ _log = logs.get("usage")
 class UsageComponent:
     """The usage service with its database."""
 
-    service_names: tuple[str, ...] = (_SERVICE, account_server.SERVICE)
+    service_names: tuple[str, ...] = (_SERVICE, account_server.SERVICE, alerting.SERVICE)
 
     def __init__(self, settings: UsageSettings, *, telemetry: Telemetry | None = None) -> None:
         self._database = Database(settings.database_url, busy_timeout=settings.busy_timeout)
         self._pricer = Pricer(settings)
-        self._ledger = Ledger(self._database, max_queued=settings.max_queued_attempts, written=self._pricer.tell)
+        self._ledger = Ledger(self._database, max_queued=settings.max_queued_attempts, written=self._written)
         telemetry = telemetry or Telemetry.off()
         self._servicer = _Servicer(self._database, self._ledger, self._pricer, telemetry)
         self._budgets = BudgetCalls(self._database, self._pricer)
         self._accounts = account_server.AccountServicer(AccountCalls(self._database), self._budgets, telemetry)
+        self._alerts = alerting.Alerting(self._database, settings.alerts, telemetry)
         self._background: list[asyncio.Task[None]] = []
 
     def register(self, server: aio.Server) -> None:
         """Add the servicers to `server`, before the server starts."""
         usage_service_pb2_grpc.add_UsageServiceServicer_to_server(self._servicer, server)
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(self._accounts, server)
+        self._alerts.register(server)
 
     async def start(self) -> None:
         """Open the database; create or upgrade its schema."""
         await self._database.open()
+        await self._alerts.start()
         self._background = [
             asyncio.create_task(self._warm_up(), name="usage-warm-up"),
             asyncio.create_task(self._budgets.sweep_forever(), name="usage-sweep"),
         ]
+
+    def _written(self, row: Row) -> None:
+        self._pricer.tell(row)
+        self._alerts.see(row)
 
     async def _warm_up(self) -> None:
         await asyncio.sleep(WARM_UP_AFTER)
@@ -80,15 +88,18 @@ class UsageComponent:
 
     async def stop(self, grace: float) -> None:
         """Write what waits, for at most `grace` seconds, and close."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
         for task in self._background:
             task.cancel()
         if self._background:
             await asyncio.wait(self._background)
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout_at(end):
                 await self._ledger.flush()
         except TimeoutError:
             _log.warning("attempts were still waiting at the end; their senders were not answered and send them again")
+        await self._alerts.stop(max(0.0, end - loop.time()))
         await self._database.close()
 
 

@@ -28,8 +28,36 @@ class PriceOverride:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """Who is told of alerts."""
+
+    url: str
+    """An http or https address."""
+    secret: str = field(repr=False)
+    """What deliveries are signed with: `whsec_` and base64, as Standard Webhooks has it, or any text."""
+    allow_private: bool = False
+    """The address may be on loopback or a private network; never link-local, nor a cloud's metadata."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertSettings:
+    """What needs a person's attention, and who is told."""
+
+    consecutive_errors: int = 5
+    """Calls to a provider's model that failed one after the other, by the provider's fault."""
+    latency_factor: float = 3.0
+    """How many times as long as they used to calls to a provider's model take."""
+    latency_min_calls: int = 20
+    """Calls that must be known, before and now, until that is judged."""
+    provider_down: float = 60.0
+    """Seconds during which every attempt at a provider has failed."""
+    webhooks: tuple[Webhook, ...] = ()
+    """Who is told; no address twice."""
+
+
+@dataclass(frozen=True, slots=True)
 class UsageSettings:
-    """One ledger: where it lies and what calls cost."""
+    """One ledger: where it lies, what calls cost, and what needs attention."""
 
     database_url: str
     """An SQLAlchemy URL: `sqlite+aiosqlite:////var/lib/aigateway/ledger.db` or `postgresql+asyncpg://user@host/name`
@@ -43,3 +71,5 @@ class UsageSettings:
     """Attempts that may wait to be written; beyond them a request is refused with OVERLOADED at once."""
     busy_timeout: float = 10.0
     """SQLite only: seconds to wait for another process that holds the file's write lock."""
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    """What is an alert, and who is told."""

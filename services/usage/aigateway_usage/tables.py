@@ -191,14 +191,16 @@ alerts: Final = Table(
     Column("kind", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("message", Text, nullable=False),
+    Column("level", Integer, nullable=False),
     Column("opened_at_us", BigInteger, nullable=False),
     Column("seen_at_us", BigInteger, nullable=False),
     Column("resolved_at_us", BigInteger),
     Index("ix_alerts_opened", "opened_at_us", "id"),
 )
-"""What needs a person's attention, and what did."""
+"""What needs a person's attention, and what did; `level` says how much, where there are degrees. Of each
+kind and subject one is open."""
 _open: Final = alerts.c.resolved_at_us.is_(None)
-Index("ix_alerts_open", alerts.c.kind, alerts.c.subject, sqlite_where=_open, postgresql_where=_open)
+Index("uq_alerts_open", alerts.c.kind, alerts.c.subject, unique=True, sqlite_where=_open, postgresql_where=_open)
 
 webhook_deliveries: Final = Table(
     "webhook_deliveries",
@@ -212,6 +214,7 @@ webhook_deliveries: Final = Table(
     Column("tries", Integer, nullable=False),
     Column("delivered_at_us", BigInteger),
     Column("abandoned_at_us", BigInteger),
+    Index("ix_webhook_deliveries_alert", "alert_id"),
 )
 """Alerts to tell a webhook; due are those neither delivered nor given up."""
 _due: Final = and_(webhook_deliveries.c.delivered_at_us.is_(None), webhook_deliveries.c.abandoned_at_us.is_(None))

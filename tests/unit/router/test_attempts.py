@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-import uuid
-
 from aigateway.v1 import tokens_pb2, usage_service_pb2
 from aigateway_common.errors import GatewayError
 from aigateway_router import attempts
-from aigateway_router.attempts import Attempt, new_event_id
+from aigateway_router.attempts import Attempt
 
 
 def attempt() -> Attempt:
@@ -21,19 +18,6 @@ def attempt() -> Attempt:
         sent_model="acme-1",
         trace_id="ab" * 16,
     )
-
-
-def test_event_ids_are_uuids_of_version_7_that_sort_by_time() -> None:
-    before = time.time_ns() // 1_000_000
-    ids = [new_event_id() for _ in range(1000)]
-    after = time.time_ns() // 1_000_000
-    assert len(set(ids)) == 1000
-    for text in ids:
-        parsed = uuid.UUID(hex=text)
-        assert (parsed.hex, parsed.version, parsed.variant) == (text, 7, uuid.RFC_4122)
-        assert before <= parsed.int >> 80 <= after
-    times = [text[:16] for text in ids]
-    assert times == sorted(times)
 
 
 def test_an_answered_attempt_says_everything() -> None:

@@ -451,10 +451,11 @@ async def test_an_actor_of_any_form_is_written_down_readably(one: Service) -> No
 # As any service.
 
 
-async def test_both_services_are_named_counted_and_in_good_health(one: Service, database_url: str) -> None:
+async def test_all_services_are_named_counted_and_in_good_health(one: Service, database_url: str) -> None:
     assert UsageComponent(UsageSettings(database_url)).service_names == (
         "aigateway.v1.UsageService",
         "aigateway.v1.AccountService",
+        "aigateway.v1.AlertService",
     )
     labels = {"service": "usage", "operation": "ResolveKey", "provider": "", "status": "NOT_FOUND"}
     before = metrics.REGISTRY.get_sample_value("aigateway_calls_total", labels) or 0

@@ -201,4 +201,4 @@ def test_an_estimate_takes_the_dearest_price_of_text() -> None:
 
 def test_the_service_is_one_component() -> None:
     component: Component = UsageComponent(UsageSettings("sqlite:///unused.db"))
-    assert len(component.service_names) == 2
+    assert len(component.service_names) == 3

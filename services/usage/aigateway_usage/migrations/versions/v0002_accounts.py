@@ -139,12 +139,13 @@ def _create_alerts() -> None:
         sa.Column("kind", sa.Text, nullable=False),
         sa.Column("subject", sa.Text, nullable=False),
         sa.Column("message", sa.Text, nullable=False),
+        sa.Column("level", sa.Integer, nullable=False),
         sa.Column("opened_at_us", sa.BigInteger, nullable=False),
         sa.Column("seen_at_us", sa.BigInteger, nullable=False),
         sa.Column("resolved_at_us", sa.BigInteger),
     )
     op.create_index("ix_alerts_opened", "alerts", ["opened_at_us", "id"])
-    _create_partial_index("ix_alerts_open", "alerts", ["kind", "subject"], "resolved_at_us IS NULL")
+    _create_partial_index("uq_alerts_open", "alerts", ["kind", "subject"], "resolved_at_us IS NULL", unique=True)
     op.create_table(
         "webhook_deliveries",
         sa.Column("id", sa.String(64), primary_key=True),
@@ -157,13 +158,14 @@ def _create_alerts() -> None:
         sa.Column("delivered_at_us", sa.BigInteger),
         sa.Column("abandoned_at_us", sa.BigInteger),
     )
+    op.create_index("ix_webhook_deliveries_alert", "webhook_deliveries", ["alert_id"])
     due = "delivered_at_us IS NULL AND abandoned_at_us IS NULL"
     _create_partial_index("ix_webhook_deliveries_due", "webhook_deliveries", ["next_try_us"], due)
 
 
-def _create_partial_index(name: str, table: str, columns: list[str], where: str) -> None:
+def _create_partial_index(name: str, table: str, columns: list[str], where: str, *, unique: bool = False) -> None:
     condition = sa.text(where)
-    op.create_index(name, table, columns, sqlite_where=condition, postgresql_where=condition)
+    op.create_index(name, table, columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
 
 
 def _view(dialect: str) -> str:

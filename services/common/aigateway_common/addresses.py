@@ -1,8 +1,9 @@
-"""Which network addresses the gateway may fetch a caller's media from; pure.
+"""Which network addresses the gateway may be led to by a URL that somebody else chose; pure.
 
-Callers choose the URLs, so an address inside the operator's network, or one where a cloud hands out credentials, must
-never be reached by them. Refused is what IANA does not list as globally reachable
-(https://www.iana.org/assignments/iana-ipv4-special-registry, .../iana-ipv6-special-registry), and the metadata servers.
+Callers name media and operators name webhooks, and names lead where their owners please, so an address inside the
+network, or one where a cloud hands out credentials, must never be reached by them. Refused is what IANA does not list
+as globally reachable (https://www.iana.org/assignments/iana-ipv4-special-registry, .../iana-ipv6-special-registry), and
+the metadata servers.
 """
 
 from __future__ import annotations
