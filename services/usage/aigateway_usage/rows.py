@@ -37,7 +37,15 @@ OPERATIONS: Final[Mapping[int, str]] = {
 }
 _STATUS_OF: Final = {word: _Status.ValueType(value) for value, word in STATUSES.items()}
 _OPERATION_OF: Final = {word: _Operation.ValueType(value) for value, word in OPERATIONS.items()}
-_TEXTS: Final = ("key_id", "requested_model", "sent_model", "answered_model", "error_reason", "finish_reason")
+_TEXTS: Final = (
+    "key_id",
+    "requested_model",
+    "sent_model",
+    "answered_model",
+    "error_reason",
+    "finish_reason",
+    "fallback_from",
+)
 _TOKENS: Final = (*TOKEN_CLASSES, *TOKEN_SPLITS)
 
 
@@ -62,6 +70,7 @@ def to_row(attempt: usage_service_pb2.Attempt, index: int) -> Row:
         "status": STATUSES[attempt.status],
         "error_message": _clean(attempt.error_message, MAX_ERROR_MESSAGE) or None,
         "trace_id": _clean(attempt.trace_id, 32) or None,
+        "hedge": attempt.hedge,
     }
     for name in _TEXTS:
         row[name] = _clean(getattr(attempt, name)) or None
@@ -90,6 +99,7 @@ def from_row(row: Mapping[str, Any]) -> usage_service_pb2.Attempt:
         upstream_status=row["upstream_status"],
         error_message=row["error_message"] or "",
         trace_id=row["trace_id"] or "",
+        hedge=bool(row["hedge"]),
         cost_usd=row["cost_usd"],
     )
     for name in _TEXTS:

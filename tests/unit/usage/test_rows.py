@@ -26,6 +26,8 @@ def full() -> usage_service_pb2.Attempt:
         usage=counts | {"estimated": True, "native_json": b'{"n": 12345678901234567890}'},
         trace_id="0af7651916cd43dd8448eb211c80319c",
         error_message="it broke",
+        fallback_from="acme/acme-1",
+        hedge=True,
     )
 
 

@@ -144,7 +144,9 @@ class CallDefaults(message.Message):
 
 @typing.final
 class Project(message.Message):
-    """A project: what keys and budgets belong to."""
+    """A project: what keys and budgets belong to. `default` is always there: callers without a key of this service (keys of
+    the configuration file, open gateways) belong to it.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -223,7 +225,7 @@ class Key(message.Message):
     expires_at_us: builtins.int
     """When it stops to work by itself; microseconds since the Unix epoch. Absent: never."""
     revoked_at_us: builtins.int
-    """When it was revoked; microseconds since the Unix epoch. Absent: it is not. Set by the service."""
+    """When it was revoked; microseconds since the Unix epoch. Absent: it was not. Set by the service."""
     @builtins.property
     def limits(self) -> Limits:
         """Of this key; those of its project hold as well."""
@@ -280,7 +282,7 @@ class Budget(message.Message):
     RESETS_AT_US_FIELD_NUMBER: builtins.int
     OVERRIDDEN_UNTIL_US_FIELD_NUMBER: builtins.int
     id: builtins.str
-    """Set by the service: one budget per scope, subject and period."""
+    """Scope, subject and period, such as `project:search:month`: there is one budget of each. Set by the service."""
     scope: BudgetScope.ValueType
     """What it limits."""
     subject: builtins.str
@@ -298,7 +300,9 @@ class Budget(message.Message):
     resets_at_us: builtins.int
     """When spending begins anew; microseconds since the Unix epoch. Absent: never. Set by the service."""
     overridden_until_us: builtins.int
-    """An operator lets calls through beyond the limit until then; microseconds since the Unix epoch."""
+    """An operator lets calls through beyond the limit until then; microseconds since the Unix epoch, the end of the year
+    9999 where the period never ends. Absent: no. Set by OverrideBudget.
+    """
     def __init__(
         self,
         *,

@@ -289,7 +289,7 @@ class RotateKeyRequest(message.Message):
     id: builtins.str
     """Required. The key's id."""
     overlap_seconds: builtins.int
-    """Seconds that the old key works on; it is revoked at once when 0."""
+    """Seconds that the old key works on, at most 31,536,000; it is revoked at once when 0."""
     def __init__(
         self,
         *,
@@ -458,12 +458,18 @@ class GetAccountChangesResponse(message.Message):
     FORGET_ALL_FIELD_NUMBER: builtins.int
     HAS_KEYS_FIELD_NUMBER: builtins.int
     BUDGETED_PROVIDERS_FIELD_NUMBER: builtins.int
+    DEFAULT_BUDGETED_FIELD_NUMBER: builtins.int
+    DEFAULT_PROJECT_FIELD_NUMBER: builtins.int
     revision: builtins.int
     """The revision now."""
     forget_all: builtins.bool
     """More changed than is listed: everything known must be asked anew."""
     has_keys: builtins.bool
     """There are keys, revoked ones included: callers without one are refused."""
+    default_budgeted: builtins.bool
+    """The project `default`, or a key that this service did not make, has a budget: money must be reserved before each
+    attempt of a caller without a key of this service.
+    """
     @builtins.property
     def changed_keys(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Ids of keys that changed, or whose project or budgets did. What is known of them must be asked anew."""
@@ -476,6 +482,10 @@ class GetAccountChangesResponse(message.Message):
     def budgeted_providers(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Providers that have a budget: money must be reserved before each attempt at them."""
 
+    @builtins.property
+    def default_project(self) -> account_pb2.Project:
+        """The project `default` as it is now."""
+
     def __init__(
         self,
         *,
@@ -485,10 +495,12 @@ class GetAccountChangesResponse(message.Message):
         forget_all: builtins.bool = ...,
         has_keys: builtins.bool = ...,
         budgeted_providers: abc.Iterable[builtins.str] | None = ...,
+        default_budgeted: builtins.bool = ...,
+        default_project: account_pb2.Project | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["default_project", b"default_project"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["budgeted_providers", b"budgeted_providers", "changed_keys", b"changed_keys", "cut_keys", b"cut_keys", "forget_all", b"forget_all", "has_keys", b"has_keys", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["budgeted_providers", b"budgeted_providers", "changed_keys", b"changed_keys", "cut_keys", b"cut_keys", "default_budgeted", b"default_budgeted", "default_project", b"default_project", "forget_all", b"forget_all", "has_keys", b"has_keys", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -682,7 +694,7 @@ class ReserveBudgetRequest(message.Message):
     key_id: builtins.str
     """The caller's key; empty when the gateway is open."""
     project: builtins.str
-    """The caller's project."""
+    """The caller's project; `default` when empty."""
     provider: builtins.str
     """Required. The provider."""
     model: builtins.str
@@ -692,7 +704,7 @@ class ReserveBudgetRequest(message.Message):
     max_output_tokens: builtins.int
     """The most tokens of the answer, all answers together."""
     expires_at_us: builtins.int
-    """When it is given back if nothing is recorded; microseconds since the Unix epoch."""
+    """Required. When it is given back if nothing is recorded, at most a day ahead; microseconds since the Unix epoch."""
     def __init__(
         self,
         *,
@@ -720,7 +732,9 @@ class ReserveBudgetResponse(message.Message):
     RESERVED_USD_FIELD_NUMBER: builtins.int
     LOW_FIELD_NUMBER: builtins.int
     reserved_usd: builtins.float
-    """US dollars set aside; 0 when no budget applies, or when the price is unknown and that is allowed."""
+    """US dollars set aside; 0 when no budget applies, when the attempt costs nothing, or when the price is unknown and that
+    is allowed.
+    """
     @builtins.property
     def low(self) -> containers.RepeatedCompositeFieldContainer[account_pb2.Budget]:
         """Budgets of which 70 % or more are spent or set aside."""

@@ -169,7 +169,8 @@ class AccountServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RotateKey(self, request, context):
-        """Makes a successor with the same rights; the old key works on for a while.
+        """Makes a successor with the same rights; the old key works on for a while. The key's budgets go over to the successor
+        with what is spent, and a key that was made to expire gets a successor that lives as long.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -226,7 +227,8 @@ class AccountServiceServicer(object):
 
     def ReserveBudget(self, request, context):
         """Sets money aside for one attempt, in every budget that it falls under, or in none.
-        RESOURCE_EXHAUSTED with reason BUDGET_EXCEEDED where it does not fit. Recording the attempt settles it.
+        RESOURCE_EXHAUSTED with reason BUDGET_EXCEEDED where it does not fit; PERMISSION_DENIED where the price is unknown and
+        one of the budgets does not allow that. Recording the attempt settles it. Safe to repeat with the same event id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,9 @@ class AccountServiceStub:
     UpdateKey: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.UpdateKeyRequest, _account_service_pb2.UpdateKeyResponse]
     """Changes a key: what it is now is replaced, but for what the service sets."""
     RotateKey: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.RotateKeyRequest, _account_service_pb2.RotateKeyResponse]
-    """Makes a successor with the same rights; the old key works on for a while."""
+    """Makes a successor with the same rights; the old key works on for a while. The key's budgets go over to the successor
+    with what is spent, and a key that was made to expire gets a successor that lives as long.
+    """
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.RevokeKeyRequest, _account_service_pb2.RevokeKeyResponse]
     """Ends a key, everywhere within a second."""
     ResolveKey: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ResolveKeyRequest, _account_service_pb2.ResolveKeyResponse]
@@ -63,7 +65,8 @@ class AccountServiceStub:
     """Lets calls through beyond a budget's limit until its period ends, or takes that back."""
     ReserveBudget: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ReserveBudgetRequest, _account_service_pb2.ReserveBudgetResponse]
     """Sets money aside for one attempt, in every budget that it falls under, or in none.
-    RESOURCE_EXHAUSTED with reason BUDGET_EXCEEDED where it does not fit. Recording the attempt settles it.
+    RESOURCE_EXHAUSTED with reason BUDGET_EXCEEDED where it does not fit; PERMISSION_DENIED where the price is unknown and
+    one of the budgets does not allow that. Recording the attempt settles it. Safe to repeat with the same event id.
     """
     ReleaseBudget: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ReleaseBudgetRequest, _account_service_pb2.ReleaseBudgetResponse]
     """Gives back what was set aside for an attempt that was never made."""
@@ -88,7 +91,9 @@ class AccountServiceAsyncStub(AccountServiceStub):
     UpdateKey: _aio.UnaryUnaryMultiCallable[_account_service_pb2.UpdateKeyRequest, _account_service_pb2.UpdateKeyResponse]  # type: ignore[assignment]
     """Changes a key: what it is now is replaced, but for what the service sets."""
     RotateKey: _aio.UnaryUnaryMultiCallable[_account_service_pb2.RotateKeyRequest, _account_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
-    """Makes a successor with the same rights; the old key works on for a while."""
+    """Makes a successor with the same rights; the old key works on for a while. The key's budgets go over to the successor
+    with what is spent, and a key that was made to expire gets a successor that lives as long.
+    """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_account_service_pb2.RevokeKeyRequest, _account_service_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """Ends a key, everywhere within a second."""
     ResolveKey: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ResolveKeyRequest, _account_service_pb2.ResolveKeyResponse]  # type: ignore[assignment]
@@ -105,7 +110,8 @@ class AccountServiceAsyncStub(AccountServiceStub):
     """Lets calls through beyond a budget's limit until its period ends, or takes that back."""
     ReserveBudget: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ReserveBudgetRequest, _account_service_pb2.ReserveBudgetResponse]  # type: ignore[assignment]
     """Sets money aside for one attempt, in every budget that it falls under, or in none.
-    RESOURCE_EXHAUSTED with reason BUDGET_EXCEEDED where it does not fit. Recording the attempt settles it.
+    RESOURCE_EXHAUSTED with reason BUDGET_EXCEEDED where it does not fit; PERMISSION_DENIED where the price is unknown and
+    one of the budgets does not allow that. Recording the attempt settles it. Safe to repeat with the same event id.
     """
     ReleaseBudget: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ReleaseBudgetRequest, _account_service_pb2.ReleaseBudgetResponse]  # type: ignore[assignment]
     """Gives back what was set aside for an attempt that was never made."""
@@ -169,7 +175,9 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _account_service_pb2.RotateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.RotateKeyResponse, _abc.Awaitable[_account_service_pb2.RotateKeyResponse]]:
-        """Makes a successor with the same rights; the old key works on for a while."""
+        """Makes a successor with the same rights; the old key works on for a while. The key's budgets go over to the successor
+        with what is spent, and a key that was made to expire gets a successor that lives as long.
+        """
 
     @_abc_1.abstractmethod
     def RevokeKey(
@@ -234,7 +242,8 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.ReserveBudgetResponse, _abc.Awaitable[_account_service_pb2.ReserveBudgetResponse]]:
         """Sets money aside for one attempt, in every budget that it falls under, or in none.
-        RESOURCE_EXHAUSTED with reason BUDGET_EXCEEDED where it does not fit. Recording the attempt settles it.
+        RESOURCE_EXHAUSTED with reason BUDGET_EXCEEDED where it does not fit; PERMISSION_DENIED where the price is unknown and
+        one of the budgets does not allow that. Recording the attempt settles it. Safe to repeat with the same event id.
         """
 
     @_abc_1.abstractmethod
