@@ -1,4 +1,4 @@
-"""Takes changes of the configuration file into a running process: keys, aliases and names at once, the rest on restart.
+"""Takes changes of the configuration file into a running process: keys, names and fallbacks at once, the rest on restart.
 
 A file with mistakes changes nothing; they are logged, and the settings in force stay.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from aigateway_launcher.plan import Plan
 
-LIVE: Final = ("api_keys", "aliases", "groq_models")
+LIVE: Final = ("api_keys", "aliases", "groq_models", "fallbacks")
 """Settings of the router that calls beginning from now on go by; all others are read at start."""
 
 _log = logs.get("launcher")
