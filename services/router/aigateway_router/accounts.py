@@ -38,6 +38,8 @@ _TIMEOUT: Final = 2.0
 """Seconds that the service may take to answer."""
 _FIRST_WAIT: Final = 2.0
 """Seconds that a call without a key waits to learn whether there are keys at all."""
+_TRIES: Final = 3
+"""Times that a key is asked for when something changes while the answer is under way."""
 _MISSING_TTL: Final = 5.0
 """Seconds that a wrong key is remembered, so that it is not asked for at every call."""
 _KEPT: Final = 10_000
@@ -147,9 +149,15 @@ class Accounts:
         return await asyncio.shield(task)
 
     async def _ask(self, stub: _Stub, digest: bytes) -> Issued | None:
-        epoch = self._epoch
+        """The key, kept unless something changes each time while the answer is under way: it may be what is said."""
         try:
-            answer = await stub.ResolveKey(account_service_pb2.ResolveKeyRequest(sha256=digest), timeout=_TIMEOUT)
+            for _ in range(_TRIES):
+                epoch = self._epoch
+                answer = await stub.ResolveKey(account_service_pb2.ResolveKeyRequest(sha256=digest), timeout=_TIMEOUT)
+                issued = of_key(answer, self._limits)
+                if epoch == self._epoch:
+                    self._keep(digest, issued)
+                    break
         except aio.AioRpcError as error:
             if error.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED}:
                 self._missing.put(digest, time.monotonic() + _MISSING_TTL)
@@ -157,10 +165,6 @@ class Accounts:
             raise _away("whose key this is") from error
         finally:
             del self._asking[digest]
-        issued = of_key(answer, self._limits)
-        # What changed while the answer was under way may be what it says: it is asked for again next time.
-        if epoch == self._epoch:
-            self._keep(digest, issued)
         return issued
 
     def _keep(self, digest: bytes, issued: Issued) -> None:
