@@ -187,6 +187,12 @@ class ScriptedAccounts(ScriptedLedger, account_service_pb2_grpc.AccountServiceSe
         await self._begin("SummarizeAttempts", request, context)
         return usage_service_pb2.SummarizeAttemptsResponse()
 
+    async def _absent(self, request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+
+    CreateProject = UpdateProject = ListKeys = UpdateKey = RotateKey = RevokeKey = _absent
+    SetBudget = DeleteBudget = OverrideBudget = ListAuditEvents = _absent
+
 
 class _Alerts(alert_service_pb2_grpc.AlertServiceServicer):
     def __init__(self, accounts: ScriptedAccounts) -> None:

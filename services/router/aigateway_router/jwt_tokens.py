@@ -108,10 +108,13 @@ class JwtTokens:
             key = await self._jwks.find(kid)
             if key is None:
                 raise _bad("unknown key")
+            algorithms = [name for name in settings.algorithms if name in key.algorithms]
+            if not algorithms:
+                raise _bad("algorithm")
             payload = jwt.decode(
                 token,
                 key.key,
-                algorithms=[name for name in settings.algorithms if name in key.algorithms],
+                algorithms=algorithms,
                 audience=settings.audience,
                 issuer=settings.issuer,
                 leeway=LEEWAY,

@@ -12,7 +12,6 @@ import pytest
 from aigateway.v1 import account_pb2, gateway_service_pb2
 from aigateway_common import metrics
 from aigateway_router import accounts as accounts_module
-from aigateway_router import callers as callers_module
 from aigateway_router.authn import key_id
 from support.accounts import ScriptedAccounts, bearer, digest
 from support.router import (
@@ -206,7 +205,7 @@ async def test_a_key_that_will_expire_works_until_then(tmp_path: Path, monkeypat
     async with router(tmp_path, {"acme": answering()}, ledger=accounts) as running:
         await _chat(running, SECRET)
         later = time.time() + 3601
-        monkeypatch.setattr(callers_module.time, "time", lambda: later)
+        monkeypatch.setattr(time, "time", lambda: later)
         assert (await said(_chat(running, SECRET)))[1] == "the key expired; ask for a new one"
     assert len(accounts.asked("ResolveKey")) == 1
 
