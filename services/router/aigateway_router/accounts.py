@@ -42,6 +42,8 @@ _TRIES: Final = 3
 """Times that a key is asked for when something changes while the answer is under way."""
 _MISSING_TTL: Final = 5.0
 """Seconds that a wrong key is remembered, so that it is not asked for at every call."""
+_LOGGED: Final = 3
+"""Polls that fail one after the other before anybody is told: services start at the same time."""
 _KEPT: Final = 10_000
 """Keys remembered, and wrong ones beside them: neither can push out the other."""
 _MAX_ASKING: Final = 256
@@ -82,7 +84,8 @@ class Accounts:
         self._epoch = 0
         """Grows whenever something may have changed."""
         self._answered = time.monotonic()
-        self._reachable = True
+        self._failures = 0
+        """Polls that failed one after the other."""
         self._found: Lru[bytes, Issued] = Lru(_KEPT)
         self._digests: dict[str, bytes] = {}
         self._missing: Lru[bytes, float] = Lru(_KEPT)
@@ -250,14 +253,14 @@ class Accounts:
     def _succeeded(self) -> None:
         self._answered = time.monotonic()
         metrics.accounts(reachable=True)
-        if not self._reachable:
-            self._reachable = True
+        failures, self._failures = self._failures, 0
+        if failures >= _LOGGED:
             _log.info("the usage service can be asked for keys again")
 
     def _failed(self, code: str) -> None:
         metrics.accounts(reachable=False)
-        if self._reachable:
-            self._reachable = False
+        self._failures += 1
+        if self._failures == _LOGGED:
             _log.error("the usage service cannot be asked for keys", code=code, grace_seconds=self._grace)
 
 

@@ -56,6 +56,11 @@ class Caller:
     issued: bool = False
     """The key can be revoked while calls of it are under way."""
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether there is a limit on tokens."""
+        return not (self.key_limits.tokens_per_minute is self.project_limits.tokens_per_minute is None)
+
 
 ANYBODY: Final = Caller()
 

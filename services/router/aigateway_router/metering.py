@@ -16,20 +16,24 @@ if TYPE_CHECKING:
 
     from aigateway.v1 import chat_pb2, embedding_pb2, gateway_service_pb2, tokens_pb2
 
+    from aigateway_router.callers import Caller
+
     Write = Callable[[gateway_service_pb2.StreamChatResponse], Awaitable[None]]
 
 
-def of_chat(call: chat_pb2.ChatCall) -> Estimate:
-    """What a chat call may use."""
+def of_chat(caller: Caller, call: chat_pb2.ChatCall) -> Estimate | None:
+    """What a chat call may use; None when nobody counts the tokens of `caller`."""
+    if not caller.counts_tokens:
+        return None
     options = call.options
     answers = max(1, options.n)
     most = options.max_output_tokens * answers if options.HasField("max_output_tokens") else None
     return Estimate(estimates.chat_prompt(call), most)
 
 
-def of_embed(call: embedding_pb2.EmbedCall) -> Estimate:
-    """What a call for embeddings may use."""
-    return Estimate(estimates.embed_prompt(call), 0)
+def of_embed(caller: Caller, call: embedding_pb2.EmbedCall) -> Estimate | None:
+    """What a call for embeddings may use; None when nobody counts the tokens of `caller`."""
+    return Estimate(estimates.embed_prompt(call), 0) if caller.counts_tokens else None
 
 
 def total(usage: tokens_pb2.TokenUsage) -> int:

@@ -167,7 +167,7 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
             check_chat(request.call)
             target = await self._target(call, request.call.model)
             asked = defaults.chat(call.caller, request.call)
-            async with self._limited(call, metering.of_chat(asked)) as hold:
+            async with self._limited(call, metering.of_chat(call.caller, asked)) as hold:
                 response = await self._dispatcher.chat(call, asked, target)
                 hold.used = metering.total(response.completion.usage)
             metrics.overhead("router", response.timing.router_us / 1e6)
@@ -184,15 +184,14 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
             target = await self._target(call, request.call.model)
             call.span.set(attributes.REQUEST_STREAM, True)
             asked = defaults.chat(call.caller, request.call)
-            estimate = metering.of_chat(asked)
+            estimate = metering.of_chat(call.caller, asked)
             async with self._limited(call, estimate) as hold:
                 metrics.stream_opened("router")
-                meter = metering.StreamMeter(estimate.prompt, context.write)
+                meter = estimate and metering.StreamMeter(estimate.prompt, context.write)
                 try:
-                    write = meter.write if hold.counts_tokens else context.write
-                    await self._dispatcher.stream(call, asked, target, write)
+                    await self._dispatcher.stream(call, asked, target, meter.write if meter else context.write)
                 finally:
-                    hold.used = meter.tokens()
+                    hold.used = meter.tokens() if meter else 0
                     metrics.stream_closed("router")
 
         await self._serve(attributes.CHAT, request.call.model, context, answer)
@@ -204,7 +203,7 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
         async def answer(call: Call) -> gateway_service_pb2.EmbedResponse:
             check_embed(request.call)
             target = await self._target(call, request.call.model)
-            async with self._limited(call, metering.of_embed(request.call)) as hold:
+            async with self._limited(call, metering.of_embed(call.caller, request.call)) as hold:
                 response = await self._dispatcher.embed(call, request.call, target)
                 hold.used = metering.total(response.embeddings.usage)
             metrics.overhead("router", response.timing.router_us / 1e6)

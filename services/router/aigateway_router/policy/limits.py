@@ -63,11 +63,6 @@ class Hold:
         self.used = 0
         """The tokens that the call used; to be set before the end."""
 
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether anybody wants to know `used`."""
-        return bool(self._tokens)
-
     def take(self, taken: Taken, charges: list[Charge]) -> None:
         """Note what was counted."""
         self._taken = taken
@@ -98,7 +93,7 @@ class Limits:
 
         Args:
             caller: Who calls.
-            estimate: The tokens that it may use; None for a call that uses none.
+            estimate: The tokens that it may use; None for a call that uses none, or whose tokens nobody counts.
 
         Raises:
             GatewayError: RATE_LIMITED, which names the limit; then nothing was taken.

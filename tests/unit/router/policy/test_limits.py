@@ -159,7 +159,7 @@ async def test_a_caller_without_limits_costs_no_counter() -> None:
     hold = await own.admit(caller(), Estimate(1, 1))
     hold.used = 5
     hold.end()
-    assert (hold.requests, hold.tokens, hold.counts_tokens) == (None, None, False)
+    assert (hold.requests, hold.tokens, caller().counts_tokens) == (None, None, False)
     assert not counters._counters
 
 
