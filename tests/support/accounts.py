@@ -1,204 +1,159 @@
-"""A usage service beside a router: tests set its keys, projects and budgets; it tells of changes as the real one."""
+"""A usage service to manage accounts with, and its parts one by one where a test sets the time itself."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import time
-from collections.abc import Callable
-from typing import Any
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-import grpc
-from aigateway.v1 import (
-    account_pb2,
-    account_service_pb2,
-    account_service_pb2_grpc,
-    alert_service_pb2,
-    alert_service_pb2_grpc,
-    usage_service_pb2,
-)
-from aigateway_common.errors import GatewayError, abort
+import pytest
+from aigateway.v1 import account_pb2, account_service_pb2, account_service_pb2_grpc, usage_service_pb2_grpc
+from aigateway_common.errors import GatewayError, from_rpc_error
+from aigateway_common.serving import grpc_channel, grpc_server
+from aigateway_usage import budget_queries, reservations
+from aigateway_usage.account_rows import budget_row
+from aigateway_usage.audit import Act
+from aigateway_usage.database import Database
+from aigateway_usage.ledger import Ledger
+from aigateway_usage.reservations import Asked, Reserved
+from aigateway_usage.rows import to_row
+from aigateway_usage.server import UsageComponent
+from aigateway_usage.settings import PriceOverride, UsageSettings
 from grpc import aio
-from typing_extensions import override
+from sqlalchemy import text
 
-from support.router import ScriptedLedger
+from support.attempts import NOON, attempt
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+    from aigateway.v1.account_service_pb2_grpc import AccountServiceAsyncStub
+    from aigateway.v1.usage_service_pb2_grpc import UsageServiceAsyncStub
+
+PRICES: Final = {"acme/*": PriceOverride(input=1, output=10)}
+"""Of `attempt()`: 100 tokens in and 10 out cost 200 millionths of a dollar."""
+CENT: Final = 10_000_000
+"""In nano-dollars."""
+DAY_US: Final = 86_400_000_000
 
 
-def digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+@dataclass
+class Service:
+    """Stubs of a running usage service."""
 
+    accounts: AccountServiceAsyncStub
+    usage: UsageServiceAsyncStub
 
-def bearer(secret: str) -> tuple[tuple[str, str], ...]:
-    return (("authorization", f"Bearer {secret}"),)
+    async def project(self, project: str = "search", **fields: Any) -> account_pb2.Project:
+        wanted = account_pb2.Project(id=project, **fields)
+        answer = await self.accounts.CreateProject(account_service_pb2.CreateProjectRequest(project=wanted))
+        return answer.project
 
+    async def key(self, project: str = "default", **fields: Any) -> account_service_pb2.CreateKeyResponse:
+        wanted = account_pb2.Key(project=project, **fields)
+        return await self.accounts.CreateKey(account_service_pb2.CreateKeyRequest(key=wanted))
 
-class ScriptedAccounts(ScriptedLedger, account_service_pb2_grpc.AccountServiceServicer):
-    """Keys by their secrets. `seen` holds each rpc's name, request and metadata, polls left out."""
-
-    service_names = (
-        "aigateway.v1.UsageService",
-        "aigateway.v1.AccountService",
-        "aigateway.v1.AlertService",
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.projects: dict[str, account_pb2.Project] = {"default": account_pb2.Project(id="default")}
-        self.keys: dict[str, account_pb2.Key] = {}
-        self.digests: dict[bytes, str] = {}
-        self.budgeted: set[str] = set()
-        """Ids of keys."""
-        self.changes = account_service_pb2.GetAccountChangesResponse(revision=1)
-        self.budgets: list[account_pb2.Budget] = []
-        self.reserve: Callable[[account_service_pb2.ReserveBudgetRequest], Any] = lambda _: (
-            account_service_pb2.ReserveBudgetResponse()
+    async def budget(self, subject: str = "default", limit_usd: float = 1, **fields: Any) -> account_pb2.Budget:
+        answer = await self.accounts.SetBudget(
+            account_service_pb2.SetBudgetRequest(budget=budget(subject, limit_usd, **fields))
         )
-        self.away: grpc.StatusCode | None = None
-        """What every rpc ends with, while set."""
-        self.resolving = asyncio.Event()
-        """Cleared: keys are found, but not told yet."""
-        self.resolving.set()
-        self.seen: list[tuple[str, Any, dict[str, str]]] = []
-        self._polled = asyncio.Condition()
-        self._polls = 0
+        return answer.budget
 
-    @override
-    def register(self, server: aio.Server) -> None:
-        super().register(server)
-        account_service_pb2_grpc.add_AccountServiceServicer_to_server(self, server)
-        alert_service_pb2_grpc.add_AlertServiceServicer_to_server(_Alerts(self), server)
+    async def changes(self, after: int) -> account_service_pb2.GetAccountChangesResponse:
+        return await self.accounts.GetAccountChanges(account_service_pb2.GetAccountChangesRequest(after_revision=after))
 
-    # What a test does.
 
-    def issue(self, secret: str, project: str = "default", **fields: Any) -> account_pb2.Key:
-        """A key; its project is made as well."""
-        key = account_pb2.Key(id=f"key-{digest(secret).hex()[:8]}", project=project, **fields)
-        self.projects.setdefault(project, account_pb2.Project(id=project))
-        self.keys[key.id] = key
-        self.digests[digest(secret)] = key.id
-        self.changed(key.id)
-        return key
+@asynccontextmanager
+async def service(url: str, **more: Any) -> AsyncIterator[Service]:
+    """A usage service on a real gRPC port."""
+    server = grpc_server([UsageComponent(UsageSettings(url, **{"price_overrides": PRICES} | more))], "127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc_channel(f"127.0.0.1:{server.port}") as channel:
+            yield Service(
+                account_service_pb2_grpc.AccountServiceStub(channel), usage_service_pb2_grpc.UsageServiceStub(channel)
+            )
+    finally:
+        await server.drain(5)
 
-    def changed(self, *keys: str, cut: bool = False) -> None:
-        """Tell of changed keys at the next poll."""
-        if self.changes.revision == self._told:
-            del self.changes.changed_keys[:], self.changes.cut_keys[:]
-        self.changes.revision += 1
-        self.changes.has_keys = bool(self.keys)
-        self.changes.default_project.CopyFrom(self.projects["default"])
-        self.changes.changed_keys.extend(keys)
-        if cut:
-            self.changes.cut_keys.extend(keys)
 
-    def revoke(self, key: account_pb2.Key, *, cut: bool = False) -> None:
-        key.revoked_at_us = time.time_ns() // 1000
-        self.changed(key.id, cut=cut)
+async def refusal(call: Awaitable[Any]) -> GatewayError:
+    """The error that a call ends with."""
+    with pytest.raises(aio.AioRpcError) as caught:
+        await call
+    return from_rpc_error(caught.value)
 
-    async def polls(self, count: int = 2) -> None:
-        """Wait for `count` questions for changes; the router has taken what there was before the last of them."""
-        async with asyncio.timeout(20), self._polled:
-            wanted = self._polls + count
-            await self._polled.wait_for(lambda: self._polls >= wanted)
 
-    async def until_asked(self, name: str, count: int = 1) -> None:
-        """Wait until the rpc `name` has been called `count` times in all."""
-        async with asyncio.timeout(20), self._polled:
-            await self._polled.wait_for(lambda: len(self.asked(name)) >= count)
+def budget(subject: str = "default", limit_usd: float = 1, **fields: Any) -> account_pb2.Budget:
+    """A project's budget for a day, unless `fields` say otherwise."""
+    usual: dict[str, Any] = {
+        "scope": account_pb2.BUDGET_SCOPE_PROJECT,
+        "period": account_pb2.BUDGET_PERIOD_DAY,
+    }
+    return account_pb2.Budget(subject=subject, limit_usd=limit_usd, **(usual | fields))
 
-    def asked(self, name: str) -> list[Any]:
-        return [request for seen, request, _ in self.seen if seen == name]
 
-    # What the router asks.
+class Books:
+    """Budgets and the ledger of one database, without gRPC: the test says what time it is."""
 
-    _told = 0
+    def __init__(self, url: str) -> None:
+        self.database = Database(url, busy_timeout=30)
+        self.ledger = Ledger(self.database, max_queued=100_000, written=lambda _: None)
 
-    async def _begin(self, name: str, request: Any, context: Any) -> None:
-        if name != "GetAccountChanges":
-            metadata = {key: str(value) for key, value in context.invocation_metadata()}
-            async with self._polled:
-                self.seen.append((name, request, metadata))
-                self._polled.notify_all()
-        if self.away is not None:
-            await context.abort(self.away, "away")
+    async def set(self, wanted: account_pb2.Budget, at: int = NOON) -> dict[str, Any]:
+        row, act = budget_row(wanted), Act("tester", "SetBudget", "", at)
+        return await self.database.write(lambda connection: budget_queries.set_budget(connection, row, act))
 
-    @override
-    async def GetAccountChanges(self, request: Any, context: Any) -> Any:
-        async with self._polled:
-            self._polls += 1
-            self._polled.notify_all()
-        await self._begin("GetAccountChanges", request, context)
-        answer = account_service_pb2.GetAccountChangesResponse()
-        answer.CopyFrom(self.changes)
-        self._told = answer.revision
-        if request.after_revision == answer.revision:
-            del answer.changed_keys[:], answer.cut_keys[:]
-        return answer
+    async def delete(self, budget_id: str, at: int = NOON) -> None:
+        act = Act("tester", "DeleteBudget", "", at)
+        await self.database.write(lambda connection: budget_queries.delete_budget(connection, budget_id, act))
 
-    @override
-    async def ResolveKey(self, request: Any, context: Any) -> Any:
-        await self._begin("ResolveKey", request, context)
-        key_id = self.digests.get(request.sha256)
-        if key_id is None:
-            await abort(context, GatewayError("NOT_FOUND", "no such key"))
-        key = self.keys[key_id]
-        answer = account_service_pb2.ResolveKeyResponse(
-            key=key, project=self.projects[key.project], budgeted=key_id in self.budgeted
+    async def override(self, budget_id: str, at: int = NOON, *, revert: bool = False) -> dict[str, Any]:
+        act = Act("tester", "OverrideBudget", "", at)
+        return await self.database.write(
+            lambda connection: budget_queries.override_budget(connection, budget_id, act, revert=revert)
         )
-        await self.resolving.wait()
-        return answer
 
-    @override
-    async def ReserveBudget(self, request: Any, context: Any) -> Any:
-        await self._begin("ReserveBudget", request, context)
-        answer = self.reserve(request)
-        if isinstance(answer, GatewayError):
-            await abort(context, answer)
-        return answer
+    async def reserve(self, number: int, amount: int | None, at: int = NOON, **fields: Any) -> Reserved | GatewayError:
+        usual: dict[str, Any] = {
+            "event_id": f"{number:032x}",
+            "key_id": "",
+            "project": "default",
+            "provider": "acme",
+            "model": "acme-1",
+            "amount_nano": amount,
+            "expires_at_us": at + 600_000_000,
+            "content": f"{amount}",
+        }
+        asked = Asked(**(usual | fields))
+        return await self.database.write(lambda connection: reservations.reserve(connection, asked, at))
 
-    @override
-    async def ReleaseBudget(self, request: Any, context: Any) -> Any:
-        await self._begin("ReleaseBudget", request, context)
-        return account_service_pb2.ReleaseBudgetResponse()
+    async def record(self, number: int, cost: int, at: int = NOON, **fields: Any) -> int:
+        """Record an attempt that cost `cost` nano-dollars; how many were new."""
+        row = to_row(attempt(number, started_at_us=at, **fields), 0) | {"cost_usd": cost / 1e9}
+        return (await self.ledger.record([row])).new
 
-    @override
-    async def ListProjects(self, request: Any, context: Any) -> Any:
-        await self._begin("ListProjects", request, context)
-        return account_service_pb2.ListProjectsResponse(projects=self.projects.values())
+    async def release(self, number: int) -> None:
+        await self.database.write(lambda connection: reservations.release(connection, f"{number:032x}"))
 
-    @override
-    async def ListBudgets(self, request: Any, context: Any) -> Any:
-        await self._begin("ListBudgets", request, context)
-        return account_service_pb2.ListBudgetsResponse(budgets=self.budgets)
+    async def sweep(self, at: int) -> int:
+        return await self.database.write(lambda connection: reservations.sweep(connection, at))
 
-    @override
-    async def CreateKey(self, request: Any, context: Any) -> Any:
-        await self._begin("CreateKey", request, context)
-        if not request.key.project:
-            await abort(context, GatewayError("INVALID_REQUEST", "a key needs a project", details={"param": "project"}))
-        return account_service_pb2.CreateKeyResponse(key=self.issue("made", request.key.project), secret="made")
+    async def state(self, budget_id: str, at: int = NOON) -> tuple[int, int]:
+        """Spent and set aside, in nano-dollars."""
+        found = await self.database.read(lambda connection: budget_queries.states(connection, at))
+        return next((row["spent_nano"], row["reserved_nano"]) for row in found if row["id"] == budget_id)
 
-    @override
-    async def ListAttempts(self, request: Any, context: Any) -> Any:
-        await self._begin("ListAttempts", request, context)
-        return usage_service_pb2.ListAttemptsResponse(next_page_token="more")
-
-    @override
-    async def SummarizeAttempts(self, request: Any, context: Any) -> Any:
-        await self._begin("SummarizeAttempts", request, context)
-        return usage_service_pb2.SummarizeAttemptsResponse()
-
-    async def _absent(self, request: Any, context: Any) -> Any:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-
-    CreateProject = UpdateProject = ListKeys = UpdateKey = RotateKey = RevokeKey = _absent
-    SetBudget = DeleteBudget = OverrideBudget = ListAuditEvents = _absent
+    async def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return await self.database.read(lambda connection: [tuple(row) for row in connection.execute(text(sql))])
 
 
-class _Alerts(alert_service_pb2_grpc.AlertServiceServicer):
-    def __init__(self, accounts: ScriptedAccounts) -> None:
-        self._accounts = accounts
-
-    @override
-    async def ListAlerts(self, request: Any, context: Any) -> Any:
-        await self._accounts._begin("ListAlerts", request, context)
-        return alert_service_pb2.ListAlertsResponse(alerts=[alert_service_pb2.Alert(id="a1")])
+@asynccontextmanager
+async def books(url: str) -> AsyncIterator[Books]:
+    one = Books(url)
+    await one.database.open()
+    try:
+        yield one
+    finally:
+        await one.ledger.flush()
+        await one.database.close()

@@ -197,7 +197,8 @@ class Accounts:
         answer = await stub.GetAccountChanges(request, timeout=_TIMEOUT)
         self._forget(answer)
         budgeted_projects = self.budgeted_projects
-        if self._projects_wanted and (answer.revision != self._revision or not self._projects_known):
+        other = answer.revision != self._revision or (answer.forget_all and answer.revision)
+        if self._projects_wanted and (other or not self._projects_known):
             budgeted_projects = await self._ask_projects(stub)
             self._projects_known = True
         facts = Facts(
@@ -215,7 +216,7 @@ class Accounts:
 
     def _forget(self, answer: account_service_pb2.GetAccountChangesResponse) -> None:
         """Forget what is said to have changed, and end the calls of keys that were cut."""
-        if answer.revision == self._revision and not answer.changed_keys:
+        if not (answer.forget_all or answer.changed_keys or answer.revision != self._revision):
             return
         self._epoch += 1
         self._missing.clear()

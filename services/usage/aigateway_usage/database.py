@@ -1,9 +1,10 @@
 """The one way to the database: SQLAlchemy's async engine, over aiosqlite or asyncpg.
 
-Writers run one at a time on a connection that stays theirs, readers a few at a time. Work is a function of a
-`Connection` that `AsyncConnection.run_sync` runs together with its commit: one entry into SQLAlchemy's bridge per
-transaction, which at a few events each costs more than SQLite does. Work runs on the event loop and only its statements
-leave it, so nothing else in it may be slow. What drivers raise is mapped to `GatewayError` here and nowhere else.
+Writers run one at a time on a connection that stays theirs, readers a few at a time, look-ups one after the other. Work
+is a function of a `Connection` that `AsyncConnection.run_sync` runs together with its commit: one entry into
+SQLAlchemy's bridge per transaction, which at a few events each costs more than SQLite does. Work runs on the event loop
+and only its statements leave it, so nothing else in it may be slow. What drivers raise is mapped to `GatewayError` here
+and nowhere else.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from aigateway_usage import migrate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import Table
     from sqlalchemy.engine.interfaces import AdaptedConnection
 
 READERS: Final = 2
@@ -49,6 +51,7 @@ class Database:
         self._writer: AsyncConnection | None = None
         self._writing = asyncio.Lock()
         self._readers = asyncio.Semaphore(READERS)
+        self._looking = asyncio.Lock()
         self._reading = 0
 
     async def open(self) -> None:
@@ -87,12 +90,22 @@ class Database:
             raise GatewayError("OVERLOADED", "the ledger answers too many questions already; try again", retry_after=1)
         self._reading += 1
         try:
-            async with self._readers, self._opened().connect() as connection:
+            async with self._readers:
+                return await self._ask(work)
+        finally:
+            self._reading -= 1
+
+    async def look_up(self, work: Callable[[Connection], _T]) -> _T:
+        """Run `work`, which asks a question that takes a moment; it waits for no `read`, since calls wait for it."""
+        async with self._looking:
+            return await self._ask(work)
+
+    async def _ask(self, work: Callable[[Connection], _T]) -> _T:
+        try:
+            async with self._opened().connect() as connection:
                 return await connection.run_sync(_transaction, work)
         except (SQLAlchemyError, OSError) as error:
             raise _mapped(error) from error
-        finally:
-            self._reading -= 1
 
     async def close(self) -> None:
         """Wait for the work under way, and disconnect; work that still waits is told that the ledger is not open."""
@@ -102,6 +115,7 @@ class Database:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._writing)
             await self._release_writer()
+            await stack.enter_async_context(self._looking)
             for _ in range(READERS):
                 await stack.enter_async_context(self._readers)
             await engine.dispose()
@@ -124,6 +138,19 @@ def _transaction(connection: Connection, work: Callable[[Connection], _T]) -> _T
     return result
 
 
+def begin(connection: Connection) -> None:
+    """Take SQLite's write lock before the first look, for work that writes what follows from what it sees."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def lock(connection: Connection, mode: str, *tables: Table) -> None:
+    """`begin`; on PostgreSQL, hold the tables' locks in `mode` until the transaction ends."""
+    begin(connection)
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"LOCK TABLE {', '.join(table.name for table in tables)} IN {mode} MODE")
+
+
 def async_url(given: str) -> URL:
     """The URL with the driver that this ledger uses; `sslmode`, libpq's word, in asyncpg's.
 
@@ -143,7 +170,7 @@ def async_url(given: str) -> URL:
 
 
 def _engine(url: URL, busy_timeout: float) -> AsyncEngine:
-    size: dict[str, Any] = {"pool_size": READERS + 1, "max_overflow": 0}
+    size: dict[str, Any] = {"pool_size": READERS + 2, "max_overflow": 0}
     if url.drivername != _SQLITE:
         try:
             return create_async_engine(url, pool_pre_ping=True, **size)

@@ -15,9 +15,12 @@ from aigateway_common import logs
 from aigateway_common.errors import GatewayError
 
 from aigateway_usage.inserts import insert
+from aigateway_usage.spending import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Connection
 
     from aigateway_usage.database import Database
     from aigateway_usage.rows import Row
@@ -99,7 +102,7 @@ class Ledger:
         """Write a group; when the database refuses it, each of its requests alone: none fails for another's sake."""
         rows = [row for waiting in group for row in waiting.rows]
         try:
-            new = await self._database.write(lambda connection: insert(connection, rows))
+            new = await self._database.write(lambda connection: _record(connection, rows))
         except Exception as error:  # noqa: BLE001 -- whatever it is, those who wait are told
             if len(group) == 1 or _unavailable(error):  # a database that is away is away for all of them
                 for waiting in group:
@@ -122,6 +125,13 @@ class Ledger:
                 self._written(row)
                 count += 1
         return Recorded(count, len(rows) - count)
+
+
+def _record(connection: Connection, rows: Sequence[Row]) -> set[str]:
+    """Insert the new rows and count them in their budgets, both or neither; the ids of those."""
+    new = insert(connection, rows)
+    settle(connection, rows, new)
+    return new
 
 
 def _unavailable(error: Exception) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from aigateway_common import logs, metrics, published
 
 from aigateway_usage import catalog
-from aigateway_usage.rates import Price, Rates, cost
+from aigateway_usage.rates import Price, Rates, cost, most
 from aigateway_usage.tables import TOKEN_CLASSES
 
 if TYPE_CHECKING:
@@ -77,6 +77,14 @@ class Pricer:
         row["cost_usd"] = None if amount is None else float(amount)
         row["price_source"] = None if amount is None else found.source
 
+    def estimate(self, provider: str, model: str, input_tokens: int, output_tokens: int) -> Decimal | None:
+        """US dollars that a call now costs at most; None when its price is unknown. As slow as `price`."""
+        found = self._find(provider, "", model)
+        if found is _FREE:
+            return Decimal(0)
+        rates = _rates(found, datetime.now(UTC))
+        return None if rates is None else most(rates, input_tokens, output_tokens)
+
     def tell(self, row: Row) -> None:
         """Count a priced row whose cost is unknown though it may have used tokens, and log the first of a model."""
         if not is_unpriced(row):
@@ -134,12 +142,12 @@ def _keep(cache: OrderedDict[_K, _V], key: _K, value: _V) -> None:
 def _amount(found: _Found, row: Row) -> Decimal | None:
     if found is _FREE:
         return Decimal(0)
-    rates = found.rates
-    if found.listed:
-        rates = found.listed.rates(datetime.fromtimestamp(row["started_at_us"] / 1e6, UTC))
-    if rates is None:
-        return None
-    return cost(rates, row, has_output=row["operation"] != "embed")
+    rates = _rates(found, datetime.fromtimestamp(row["started_at_us"] / 1e6, UTC))
+    return None if rates is None else cost(rates, row, has_output=row["operation"] != "embed")
+
+
+def _rates(found: _Found, at: datetime) -> Rates | None:
+    return found.listed.rates(at) if found.listed else found.rates
 
 
 def _override(price: PriceOverride) -> Rates:

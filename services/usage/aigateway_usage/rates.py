@@ -73,6 +73,26 @@ def cost(rates: Rates, tokens: Mapping[str, int | None], *, has_output: bool) ->
     return total / _MILLION
 
 
+def most(rates: Rates, input_tokens: int, output_tokens: int) -> Decimal | None:
+    """US dollars that a call of text with so many tokens costs at most; None when a price that matters is unknown.
+
+    How much of a prompt a cache will serve or keep is not known beforehand, so all of it costs what its dearest class
+    does.
+    """
+    prompt = (rates.input, rates.cache_read, rates.cache_write, rates.cache_write_1h, rates.tool_use)
+    total = _NOTHING
+    for count, needed, prices in (
+        (input_tokens, rates.input, prompt),
+        (output_tokens, rates.output, (rates.output, rates.reasoning)),
+    ):
+        if not count:
+            continue
+        if needed is None:
+            return None
+        total += max(price.at(input_tokens) for price in prices if price) * count
+    return total / _MILLION
+
+
 def _known(tokens: Mapping[str, int | None], classes: tuple[str, ...]) -> bool:
     return any(tokens[name] is not None for name in classes)
 

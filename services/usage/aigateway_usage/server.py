@@ -1,25 +1,30 @@
-"""The usage service: checks requests, hands them to the ledger or the queries, and maps errors to gRPC."""
+"""The usage service as a component, and its UsageService, which hands requests to the ledger or the queries.
+
+Its AccountService is `account_server`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from aigateway.v1 import usage_service_pb2, usage_service_pb2_grpc
-from aigateway_common import attributes, logs, metrics
-from aigateway_common.errors import GatewayError, abort, invalid
-from aigateway_common.telemetry import SpanKind, Telemetry
+from aigateway.v1 import account_service_pb2_grpc, usage_service_pb2, usage_service_pb2_grpc
+from aigateway_common import logs
+from aigateway_common.errors import invalid
+from aigateway_common.telemetry import Telemetry
 from typing_extensions import override
 
-from aigateway_usage import paging, queries
+from aigateway_usage import account_server, paging, queries
+from aigateway_usage.account_calls import AccountCalls
+from aigateway_usage.budget_calls import BudgetCalls
+from aigateway_usage.calls import Calls
 from aigateway_usage.database import Database
 from aigateway_usage.ledger import Ledger
 from aigateway_usage.pricing import Pricer
 from aigateway_usage.rows import from_row, to_row
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from grpc import aio
 
@@ -39,30 +44,35 @@ _SLICE: Final = 100
 """Attempts converted before other calls get their turn; about three milliseconds."""
 _SERVICE: Final = usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"].full_name
 _log = logs.get("usage")
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
 
 
 class UsageComponent:
     """The usage service with its database."""
 
-    service_names: tuple[str, ...] = (_SERVICE,)
+    service_names: tuple[str, ...] = (_SERVICE, account_server.SERVICE)
 
     def __init__(self, settings: UsageSettings, *, telemetry: Telemetry | None = None) -> None:
         self._database = Database(settings.database_url, busy_timeout=settings.busy_timeout)
         self._pricer = Pricer(settings)
         self._ledger = Ledger(self._database, max_queued=settings.max_queued_attempts, written=self._pricer.tell)
-        self._servicer = _Servicer(self._database, self._ledger, self._pricer, telemetry or Telemetry.off())
-        self._warming: asyncio.Task[None] | None = None
+        telemetry = telemetry or Telemetry.off()
+        self._servicer = _Servicer(self._database, self._ledger, self._pricer, telemetry)
+        self._budgets = BudgetCalls(self._database, self._pricer)
+        self._accounts = account_server.AccountServicer(AccountCalls(self._database), self._budgets, telemetry)
+        self._background: list[asyncio.Task[None]] = []
 
     def register(self, server: aio.Server) -> None:
-        """Add the servicer to `server`, before the server starts."""
+        """Add the servicers to `server`, before the server starts."""
         usage_service_pb2_grpc.add_UsageServiceServicer_to_server(self._servicer, server)
+        account_service_pb2_grpc.add_AccountServiceServicer_to_server(self._accounts, server)
 
     async def start(self) -> None:
         """Open the database; create or upgrade its schema."""
         await self._database.open()
-        self._warming = asyncio.create_task(self._warm_up(), name="usage-warm-up")
+        self._background = [
+            asyncio.create_task(self._warm_up(), name="usage-warm-up"),
+            asyncio.create_task(self._budgets.sweep_forever(), name="usage-sweep"),
+        ]
 
     async def _warm_up(self) -> None:
         await asyncio.sleep(WARM_UP_AFTER)
@@ -70,9 +80,10 @@ class UsageComponent:
 
     async def stop(self, grace: float) -> None:
         """Write what waits, for at most `grace` seconds, and close."""
-        if self._warming is not None:
-            self._warming.cancel()
-            await asyncio.wait([self._warming])
+        for task in self._background:
+            task.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
         try:
             async with asyncio.timeout(grace):
                 await self._ledger.flush()
@@ -87,56 +98,25 @@ class _Servicer(usage_service_pb2_grpc.UsageServiceServicer):
         self._ledger = ledger
         self._pricer = pricer
         self._converting = asyncio.Lock()  # of large requests one at a time, or each would take its slice in turn
-        self._telemetry = telemetry
+        self._calls = Calls(_SERVICE, telemetry)
 
     @override
     async def RecordAttempts(
         self, request: usage_service_pb2.RecordAttemptsRequest, context: aio.ServicerContext[Any, Any]
     ) -> usage_service_pb2.RecordAttemptsResponse:
-        return await self._answer("RecordAttempts", self._record, request, context)
+        return await self._calls.answer("RecordAttempts", self._record, request, context)
 
     @override
     async def ListAttempts(
         self, request: usage_service_pb2.ListAttemptsRequest, context: aio.ServicerContext[Any, Any]
     ) -> usage_service_pb2.ListAttemptsResponse:
-        return await self._answer("ListAttempts", self._list, request, context)
+        return await self._calls.answer("ListAttempts", self._list, request, context)
 
     @override
     async def SummarizeAttempts(
         self, request: usage_service_pb2.SummarizeAttemptsRequest, context: aio.ServicerContext[Any, Any]
     ) -> usage_service_pb2.SummarizeAttemptsResponse:
-        return await self._answer("SummarizeAttempts", self._summarize, request, context)
-
-    async def _answer(
-        self,
-        method: str,
-        work: Callable[[_Request], Awaitable[_Response]],
-        request: _Request,
-        context: aio.ServicerContext[Any, Any],
-    ) -> _Response:
-        """Run `work` in a span of its own, its errors as gRPC statuses."""
-        span = self._telemetry.span(
-            f"{_SERVICE}/{method}", kind=SpanKind.SERVER, parent=tuple(context.invocation_metadata() or ())
-        )
-        span.set(attributes.RPC_SYSTEM, "grpc")
-        span.set(attributes.RPC_METHOD, f"{_SERVICE}/{method}")
-        failure: BaseException | None = None
-        status, begun = metrics.OK, time.perf_counter()
-        try:
-            return await work(request)
-        except GatewayError as error:
-            failure, status = error, error.reason.name
-            await abort(context, error)
-        except asyncio.CancelledError as error:
-            failure, status = error, "CANCELLED"
-            raise
-        except Exception as error:  # noqa: BLE001 -- the caller gets a status, the log the reason
-            failure, status = error, "INTERNAL"
-            _log.error("a call failed", method=method, exc_info=error)
-            await abort(context, GatewayError("INTERNAL", "internal error; the logs have it"))
-        finally:
-            span.end(failure)
-            metrics.call_finished("usage", method, "", status, time.perf_counter() - begun)
+        return await self._calls.answer("SummarizeAttempts", self._summarize, request, context)
 
     async def _record(
         self, request: usage_service_pb2.RecordAttemptsRequest

@@ -25,7 +25,7 @@ from aigateway_router.authn import key_id
 from aigateway_router.server import RouterComponent
 from aigateway_router.settings import RouterSettings
 from grpc import aio
-from support.accounts import ScriptedAccounts, bearer
+from support.scripted_accounts import ScriptedAccounts, bearer
 from support.router import Hops, answering, refused
 
 ADMIN, SECOND, STATIC, SECRET = "adm-one-0123456789", "adm-two-0123456789", "gw-static-0123456789", "gw-issued-01234567"

@@ -13,7 +13,7 @@ from aigateway.v1 import account_pb2, gateway_service_pb2
 from aigateway_common import metrics
 from aigateway_router import accounts as accounts_module
 from aigateway_router.authn import key_id
-from support.accounts import ScriptedAccounts, bearer, digest
+from support.scripted_accounts import ScriptedAccounts, bearer, digest
 from support.router import (
     CANCELLED,
     START,

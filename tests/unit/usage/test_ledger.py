@@ -14,8 +14,9 @@ from aigateway_usage.ledger import Ledger, Recorded
 from aigateway_usage.rows import Row, to_row
 from sqlalchemy import text
 from sqlalchemy.dialects import postgresql, sqlite
+from support.accounts import books
 from support.attempts import attempt
-from support.ledger import rows as stored
+from support.postgres import Postgres
 from typing_extensions import override
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class Watched(Database):
 
 
 @asynccontextmanager
-async def ledger(folder: Path, max_queued: int = 1000) -> AsyncIterator[tuple[Ledger, Watched]]:
-    database = Watched(f"sqlite+aiosqlite:///{folder / 'ledger.db'}")
+async def ledger(url: str, max_queued: int = 1000) -> AsyncIterator[tuple[Ledger, Watched]]:
+    database = Watched(url)
     await database.open()
     one = Ledger(
         database, max_queued=max_queued, written=lambda row: database.written.append(row["request_id"] or "nameless")
@@ -58,37 +59,46 @@ async def ledger(folder: Path, max_queued: int = 1000) -> AsyncIterator[tuple[Le
         await database.close()
 
 
+def in_file(folder: Path) -> str:
+    return f"sqlite+aiosqlite:///{folder / 'ledger.db'}"
+
+
+async def stored(url: str, sql: str = "SELECT * FROM requests") -> list[tuple[Any, ...]]:
+    async with books(url) as kept:
+        return await kept.rows(sql)
+
+
 def rows(*numbers: int, **changes: Any) -> list[Row]:
     return [to_row(attempt(number, **changes), 0) for number in numbers]
 
 
-async def test_known_events_change_nothing(tmp_path: Path) -> None:
-    async with ledger(tmp_path) as (one, database):
+async def test_known_events_change_nothing(database_url: str) -> None:
+    async with ledger(database_url) as (one, database):
         assert await one.record(rows(1, 2)) == Recorded(2, 0)
         assert await one.record(rows(2, 3, provider="other")) == Recorded(1, 1)
         assert await one.record(rows(4, 4)) == Recorded(1, 1)
         assert await one.record([]) == Recorded(0, 0)
     assert database.written == ["call-1", "call-2", "call-3", "call-4"]
-    assert [row["provider"] for row in stored(tmp_path, "SELECT * FROM attempts ORDER BY event_id")] == [
-        "acme",
-        "acme",
-        "other",
-        "acme",
+    assert await stored(database_url, "SELECT provider FROM attempts ORDER BY event_id") == [
+        ("acme",),
+        ("acme",),
+        ("other",),
+        ("acme",),
     ]
 
 
-async def test_the_same_events_from_many_at_once_are_counted_once(tmp_path: Path) -> None:
-    async with ledger(tmp_path, 100_000) as (one, database):
+async def test_the_same_events_from_many_at_once_are_counted_once(database_url: str) -> None:
+    async with ledger(database_url, 100_000) as (one, database):
         batches = [[(start + step) % 300 for step in range(40)] for start in range(0, 300, 7)] * 2
         answers = await asyncio.gather(*(one.record(rows(*batch)) for batch in batches))
     assert sum(answer.new for answer in answers) == 300
     assert [answer.new + answer.duplicates for answer in answers] == [40] * len(batches)
-    assert len(stored(tmp_path)) == 300
+    assert len(await stored(database_url)) == 300
     assert sorted(database.written) == sorted(f"call-{number}" for number in range(300))
 
 
-async def test_what_waits_is_written_in_one_transaction(tmp_path: Path) -> None:
-    async with ledger(tmp_path) as (one, database):
+async def test_what_waits_is_written_in_one_transaction(database_url: str) -> None:
+    async with ledger(database_url) as (one, database):
         database.free.clear()
         first = asyncio.create_task(one.record(rows(0)))
         await asyncio.sleep(0)
@@ -100,8 +110,8 @@ async def test_what_waits_is_written_in_one_transaction(tmp_path: Path) -> None:
         assert database.writes == 2
 
 
-async def test_a_full_queue_refuses_at_once_and_recovers(tmp_path: Path) -> None:
-    async with ledger(tmp_path, max_queued=3) as (one, database):
+async def test_a_full_queue_refuses_at_once_and_recovers(database_url: str) -> None:
+    async with ledger(database_url, max_queued=3) as (one, database):
         database.free.clear()
         first = asyncio.create_task(one.record(rows(0)))
         await asyncio.sleep(0)
@@ -116,8 +126,8 @@ async def test_a_full_queue_refuses_at_once_and_recovers(tmp_path: Path) -> None
         assert await one.record(rows(3, 4)) == Recorded(2, 0)
 
 
-async def test_one_bad_request_does_not_fail_those_beside_it(tmp_path: Path) -> None:
-    async with ledger(tmp_path) as (one, database):
+async def test_one_bad_request_does_not_fail_those_beside_it(database_url: str) -> None:
+    async with ledger(database_url) as (one, database):
         poison = rows(2)
         poison[0]["request_id"] = None  # what validation keeps out: the database itself refuses it
         database.free.clear()
@@ -127,22 +137,22 @@ async def test_one_bad_request_does_not_fail_those_beside_it(tmp_path: Path) -> 
         answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [answers[0], answers[1], answers[3]] == [Recorded(1, 0)] * 3
     assert isinstance(answers[2], GatewayError)
-    assert len(stored(tmp_path)) == 3
+    assert len(await stored(database_url)) == 3
 
 
-async def test_a_caller_that_went_away_harms_nobody(tmp_path: Path) -> None:
-    async with ledger(tmp_path) as (one, database):
+async def test_a_caller_that_went_away_harms_nobody(database_url: str) -> None:
+    async with ledger(database_url) as (one, database):
         database.free.clear()
         gone, stays = asyncio.create_task(one.record(rows(1))), asyncio.create_task(one.record(rows(2)))
         await asyncio.sleep(0)
         gone.cancel()
         database.free.set()
         assert await stays == Recorded(1, 0)
-    assert len(stored(tmp_path)) == 2
+    assert len(await stored(database_url)) == 2
 
 
 async def test_a_database_that_fails_is_reported_and_tried_again(tmp_path: Path) -> None:
-    async with ledger(tmp_path) as (one, database):
+    async with ledger(in_file(tmp_path)) as (one, database):
         await database.write(lambda connection: connection.execute(text("ALTER TABLE attempts RENAME TO away")))
         with pytest.raises(GatewayError) as caught:
             await one.record(rows(1))
@@ -152,7 +162,7 @@ async def test_a_database_that_fails_is_reported_and_tried_again(tmp_path: Path)
 
 
 async def test_a_database_that_is_away_is_asked_once_for_all_who_wait(tmp_path: Path) -> None:
-    async with ledger(tmp_path) as (one, database):
+    async with ledger(in_file(tmp_path)) as (one, database):
         await database.write(lambda connection: connection.execute(text("ALTER TABLE attempts RENAME TO away")))
         database.writes = 0
         answers = await asyncio.gather(*(one.record(rows(number)) for number in range(20)), return_exceptions=True)
@@ -160,8 +170,29 @@ async def test_a_database_that_is_away_is_asked_once_for_all_who_wait(tmp_path: 
     assert [isinstance(answer, GatewayError) and answer.reason.name for answer in answers] == ["UNAVAILABLE"] * 20
 
 
-async def test_too_many_questions_are_refused_at_once(tmp_path: Path) -> None:
-    async with ledger(tmp_path) as (_, database):
+async def test_a_connection_that_postgresql_ends_is_reported_and_made_anew(postgres: Postgres) -> None:
+    """As when the server is restarted, or another takes its place."""
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    url = await postgres.create()
+    async with ledger(url) as (one, _):
+        assert await one.record(rows(1)) == Recorded(1, 0)
+        await stored(url, f"SELECT pg_terminate_backend(pid) {others}")
+        with pytest.raises(GatewayError) as caught:
+            await one.record(rows(2))
+        assert caught.value.reason.name == "UNAVAILABLE"
+        assert await one.record(rows(1, 2)) == Recorded(1, 1)
+
+
+async def test_a_postgresql_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    database = Database(f"postgresql://me@/ledger?host={tmp_path}", busy_timeout=1)
+    with pytest.raises(GatewayError) as caught:
+        await database.open()
+    await database.close()
+    assert caught.value.reason.name == "UNAVAILABLE"
+
+
+async def test_too_many_questions_are_refused_at_once(database_url: str) -> None:
+    async with ledger(database_url) as (_, database):
         async with database._readers, database._readers:
             running = [asyncio.create_task(database.read(one_row)) for _ in range(MAX_QUERIES)]
             await asyncio.sleep(0)
@@ -172,8 +203,8 @@ async def test_too_many_questions_are_refused_at_once(tmp_path: Path) -> None:
         assert await database.read(one_row) == 1
 
 
-async def test_questions_whose_askers_went_away_leave_no_trace(tmp_path: Path) -> None:
-    async with ledger(tmp_path) as (one, database):
+async def test_questions_whose_askers_went_away_leave_no_trace(database_url: str) -> None:
+    async with ledger(database_url) as (one, database):
         for _ in range(5):
             asked = [asyncio.create_task(database.read(slow)) for _ in range(6)]
             await asyncio.sleep(0.01)  # some run, some wait
@@ -184,8 +215,8 @@ async def test_questions_whose_askers_went_away_leave_no_trace(tmp_path: Path) -
         assert await asyncio.gather(*(database.read(one_row) for _ in range(6))) == [1] * 6
 
 
-async def test_a_closed_database_says_so(tmp_path: Path) -> None:
-    async with ledger(tmp_path) as (one, database):
+async def test_a_closed_database_says_so(database_url: str) -> None:
+    async with ledger(database_url) as (one, database):
         assert await one.record(rows(1)) == Recorded(1, 0)
         await database.close()
         for late in (one.record(rows(2)), database.read(one_row)):
@@ -194,8 +225,8 @@ async def test_a_closed_database_says_so(tmp_path: Path) -> None:
             assert caught.value.reason.name == "UNAVAILABLE"
 
 
-async def test_a_failed_write_is_undone_whole(tmp_path: Path) -> None:
-    async with ledger(tmp_path) as (one, database):
+async def test_a_failed_write_is_undone_whole(database_url: str) -> None:
+    async with ledger(database_url) as (one, database):
 
         def fails(connection: Connection) -> None:
             connection.execute(text("DELETE FROM attempts"))

@@ -1,4 +1,4 @@
-"""The schema: from nothing, again, by several at once, and the same as the tables the code knows."""
+"""The schema: from nothing, from older ones, again, by several at once, and the same as the tables the code knows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from aigateway_common.errors import GatewayError
@@ -16,13 +16,22 @@ from aigateway_usage import migrate
 from aigateway_usage.database import Database, async_url
 from aigateway_usage.migrate import HEAD, NewerSchemaError
 from aigateway_usage.tables import metadata
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from support.accounts import books
+from support.attempts import NOON
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from sqlalchemy import Connection
+
+_T = TypeVar("_T")
 
 
 def database(folder: Path) -> Database:
@@ -37,15 +46,50 @@ async def opened(folder: Path) -> None:
         await one.close()
 
 
-async def test_the_schema_is_made_from_nothing_and_is_what_the_code_knows(tmp_path: Path) -> None:
-    await opened(tmp_path)
-    engine = create_engine(f"sqlite:///{tmp_path / 'deep' / 'ledger.db'}")
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, metadata) == []
-        assert context.get_current_revision() == HEAD
-        assert ScriptDirectory.from_config(migrate.config(connection)).get_heads() == [HEAD]
-    engine.dispose()
+async def test_the_schema_is_made_from_nothing_and_is_what_the_code_knows(database_url: str) -> None:
+    one = Database(database_url, busy_timeout=10)
+    await one.open()
+    await one.close()
+    await on(database_url, is_current)
+
+
+async def on(url: str, work: Callable[[Connection], _T]) -> _T:
+    """Do `work` on a connection that knows nothing of the ledger, and commit."""
+    engine = create_async_engine(async_url(url))
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(work)
+    finally:
+        await engine.dispose()
+
+
+def is_current(connection: Connection) -> None:
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    assert compare_metadata(context, metadata) == []
+    assert context.get_current_revision() == HEAD
+    assert ScriptDirectory.from_config(migrate.config(connection)).get_heads() == [HEAD]
+
+
+async def test_a_ledger_of_the_first_release_keeps_its_attempts_and_its_view(database_url: str) -> None:
+    known: dict[str, Any] = {"event_id": "e1", "request_id": "call-1", "attempt": 1, "project": "search"}
+    known |= {"operation": "chat", "provider": "acme", "started_at_us": NOON, "duration_us": 1000, "status": "ok"}
+    known |= {"cost_usd": 0.25, "usage_estimated": False}
+
+    def of_the_first_release(connection: Connection) -> None:
+        command.upgrade(migrate.config(connection), "0001")
+        columns, values = ", ".join(known), ", ".join(f":{name}" for name in known)
+        connection.execute(text(f"INSERT INTO attempts ({columns}) VALUES ({values})"), known)
+
+    await on(database_url, of_the_first_release)
+    async with books(database_url) as kept:
+        (row,) = await kept.rows("SELECT id, project, cost_usd, fallback_from, hedge FROM requests")
+        assert row == ("e1", "search", 0.25, None, False)
+        assert await kept.rows("SELECT id FROM projects") == [("default",)]
+        assert await kept.rows("SELECT revision FROM account_changes") == [(1,)]
+        await kept.record(2, 1, fallback_from="acme/acme-1", hedge=True)
+        (row,) = await kept.rows("SELECT fallback_from, hedge FROM requests WHERE request_id = 'call-2'")
+        assert row == ("acme/acme-1", True)
+    await on(database_url, is_current)
 
 
 async def test_opening_again_changes_nothing(tmp_path: Path) -> None:
@@ -121,7 +165,7 @@ async def main():
     component = server.UsageComponent(UsageSettings({f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}"!r}))
     await component.start()
     print(published.loaded())
-    await component._warming
+    await component._background[0]
     print(published.loaded())
     await component.stop(1)
 asyncio.run(main())

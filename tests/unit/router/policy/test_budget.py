@@ -17,7 +17,7 @@ from aigateway_router.callers import Caller
 from aigateway_router.policy.budget import Budgets
 from aigateway_router.settings import RouterSettings
 from grpc import aio
-from support.accounts import ScriptedAccounts
+from support.scripted_accounts import ScriptedAccounts
 from support.router import Hops
 
 RICH = Caller(key_id="key-1", project="search")

@@ -1,0 +1,165 @@
+"""What budgets' calls cost: counted in the ledger's own transactions, and summed up for a budget that is new.
+
+Reading a list of budgets holds off whoever changes budgets until the transaction ends (`changes.lock_budgets`), so an
+attempt is counted by a new budget's sum or by its own transaction, never by both or neither.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import BigInteger, and_, bindparam, case, cast, delete, func, literal, or_, select, update
+
+from aigateway_usage import budgets as rules
+from aigateway_usage.tables import attempts, budgets, reservations, spending
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy import ColumnElement, Connection, Table
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    from aigateway_usage.rows import Row
+
+_CHUNK: Final = 500
+"""Event ids of one statement."""
+_MAX_SUBJECTS: Final = 500
+"""Subjects looked for by name; for more, all budgets are read."""
+
+Place = tuple[str, int]
+"""A budget and the start of a period."""
+
+_COLUMN: Final[Mapping[str, str]] = {rules.KEY: "key_id", rules.PROJECT: "project", rules.PROVIDER: "provider"}
+"""Where an attempt has the subject of a scope."""
+_GIVE_BACK: Final = (
+    update(spending)
+    .where(spending.c.budget_id == bindparam("b"), spending.c.period_start_us == bindparam("p"))
+    .values(reserved_nano=spending.c.reserved_nano - bindparam("amount"))
+)
+
+
+def settle(connection: Connection, rows: Sequence[Row], new: set[str]) -> None:
+    """Count attempts just inserted in every budget they fall under, and remove what was set aside for them.
+
+    `new` are the ids of those that were not there before; of several rows with one id, the first was inserted.
+    """
+    found: dict[tuple[str, str], list[Row]] = {}
+    for budget in applying(connection, rows) if new else ():
+        found.setdefault((budget["scope"], budget["subject"]), []).append(budget)
+    if not found:
+        return
+    counted: dict[Place, int] = {}
+    settled: list[str] = []
+    for row in {row["event_id"]: row for row in reversed(rows) if row["event_id"] in new}.values():
+        under = [budget for scope, name in _COLUMN.items() for budget in found.get((scope, row[name]), ())]
+        if under:
+            settled.append(row["event_id"])
+        cost = rules.cost_nano(row["cost_usd"] or 0)
+        for budget in under if cost else ():
+            place = (budget["id"], rules.period_start(budget["period"], row["started_at_us"]))
+            counted[place] = counted.get(place, 0) + cost
+    released = [remove(connection, reservations.c.event_id.in_(part)) for part in _chunks(settled)]
+    _count(connection, counted, [each for some in released for each in some])
+
+
+def applying(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> Sequence[Row]:
+    """The budgets that calls with these keys, projects and providers fall under, by id."""
+    subjects = {scope: {row[name] for row in rows if row[name]} for scope, name in _COLUMN.items()}
+    query = select(budgets).order_by(budgets.c.id)
+    if sum(map(len, subjects.values())) <= _MAX_SUBJECTS:
+        query = query.where(
+            or_(
+                *(
+                    and_(budgets.c.scope == scope, budgets.c.subject.in_(sorted(names)))
+                    for scope, names in subjects.items()
+                )
+            )
+        )
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def remove(connection: Connection, which: ColumnElement[bool]) -> Sequence[Row]:
+    """Remove reservations; what they were."""
+    columns = (reservations.c.budget_id, reservations.c.period_start_us, reservations.c.amount_nano)
+    return [dict(row) for row in connection.execute(delete(reservations).where(which).returning(*columns)).mappings()]
+
+
+def give_back(connection: Connection, removed: Sequence[Row]) -> None:
+    """Take removed reservations off what is set aside, unless the budget is gone."""
+    amounts = _by_place(removed)
+    if amounts:
+        # In this order everywhere, or two transactions would wait for each other.
+        connection.execute(_GIVE_BACK, [{"b": b, "p": p, "amount": amounts[b, p]} for b, p in sorted(amounts)])
+
+
+def spent_so_far(connection: Connection, scope: str, subject: str, start_us: int) -> int:
+    """What the ledger says that a subject's calls cost since `start_us`."""
+    where = (attempts.c[_COLUMN[scope]] == subject, attempts.c.started_at_us >= start_us)
+    total = connection.scalar(select(func.sum(ledger_cost())).where(*where, attempts.c.cost_usd.is_not(None)))
+    return int(total or 0)
+
+
+def ledger_cost() -> ColumnElement[int]:
+    """`budgets.cost_nano` of a row, in SQL. Casts cut off in SQLite and round in PostgreSQL; this rounds up in both."""
+    exact = attempts.c.cost_usd * literal(float(rules.NANO)) - literal(0.001)
+    whole = cast(exact, BigInteger)
+    rounded = whole + case((exact > whole, 1), else_=0)
+    return case((exact > float(rules.MAX_CALL_NANO), rules.MAX_CALL_NANO), else_=rounded)
+
+
+def _count(connection: Connection, counted: Mapping[Place, int], removed: Sequence[Row]) -> None:
+    released = _by_place(removed)
+    places = sorted({*counted, *released})
+    if places:
+        values = [
+            {
+                "budget_id": b,
+                "period_start_us": p,
+                "spent_nano": counted.get((b, p), 0),
+                "reserved_nano": -released.get((b, p), 0),
+            }
+            for b, p in places
+        ]
+        connection.execute(_add(connection.dialect.name), values)
+
+
+def insert_new(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """INSERT into `table` that leaves rows alone that are there already."""
+    return _insert(dialect, table).on_conflict_do_nothing()
+
+
+@cache
+def _add(dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """Add to what is spent and set aside, in periods that have no row yet too."""
+    statement = _insert(dialect, spending)
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["budget_id", "period_start_us"],
+        set_={
+            "spent_nano": spending.c.spent_nano + new.spent_nano,
+            "reserved_nano": spending.c.reserved_nano + new.reserved_nano,
+        },
+    )
+
+
+def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    if dialect == "sqlite":
+        from sqlalchemy.dialects import sqlite  # noqa: PLC0415 -- only the one in use is loaded
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 -- as above
+
+    return postgresql.insert(table)
+
+
+def _by_place(removed: Sequence[Row]) -> dict[Place, int]:
+    amounts: dict[Place, int] = {}
+    for row in removed:
+        place = (row["budget_id"], row["period_start_us"])
+        amounts[place] = amounts.get(place, 0) + row["amount_nano"]
+    return amounts
+
+
+def _chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
