@@ -25,8 +25,8 @@ from aigateway_router.authn import key_id
 from aigateway_router.server import RouterComponent
 from aigateway_router.settings import RouterSettings
 from grpc import aio
-from support.scripted_accounts import ScriptedAccounts, bearer
 from support.router import Hops, answering, refused
+from support.scripted_accounts import ScriptedAccounts, bearer
 
 ADMIN, SECOND, STATIC, SECRET = "adm-one-0123456789", "adm-two-0123456789", "gw-static-0123456789", "gw-issued-01234567"
 HEALTH = router_admin_service_pb2.GetRouterHealthResponse(

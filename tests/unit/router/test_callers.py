@@ -13,7 +13,6 @@ from aigateway.v1 import account_pb2, gateway_service_pb2
 from aigateway_common import metrics
 from aigateway_router import accounts as accounts_module
 from aigateway_router.authn import key_id
-from support.scripted_accounts import ScriptedAccounts, bearer, digest
 from support.router import (
     CANCELLED,
     START,
@@ -32,6 +31,7 @@ from support.router import (
     stream_request,
     text,
 )
+from support.scripted_accounts import ScriptedAccounts, bearer, digest
 
 SECRET, OTHER, STATIC = "gw-issued-0123456789", "gw-other-0123456789", "gw-static-0123456789"
 

@@ -20,9 +20,9 @@ from aigateway_router import jwks as jwks_module
 from aigateway_router.authn import digest
 from aigateway_router.jwt_tokens import MAX_LENGTH, JwtTokens
 from aigateway_router.settings import JwtSettings
-from support.scripted_accounts import ScriptedAccounts, bearer
 from support.identity import AUDIENCE, ISSUER, IdentityProvider, identity_provider, private_key, public_jwk, token
 from support.router import answering, chat_request, only_attempt, refused, router
+from support.scripted_accounts import ScriptedAccounts, bearer
 
 SETTINGS = JwtSettings(issuer=ISSUER, audience=AUDIENCE)
 

@@ -11,7 +11,6 @@ from aigateway.v1 import account_pb2, chat_pb2, embedding_pb2, gateway_service_p
 from aigateway_common import metrics
 from aigateway_common.errors import GatewayError
 from aigateway_router.settings import CallLimits
-from support.scripted_accounts import ScriptedAccounts, bearer
 from support.redis import running as running_redis
 from support.router import (
     COMPLETION,
@@ -35,6 +34,7 @@ from support.router import (
     streams,
     text,
 )
+from support.scripted_accounts import ScriptedAccounts, bearer
 
 SECRET, OTHER = "gw-issued-0123456789", "gw-other-0123456789"
 Limit = gateway_service_pb2.LimitState

@@ -17,8 +17,8 @@ from aigateway_router.callers import Caller
 from aigateway_router.policy.budget import Budgets
 from aigateway_router.settings import RouterSettings
 from grpc import aio
-from support.scripted_accounts import ScriptedAccounts
 from support.router import Hops
+from support.scripted_accounts import ScriptedAccounts
 
 RICH = Caller(key_id="key-1", project="search")
 POOR = Caller(key_id="key-2", project="search", budgeted=True)
