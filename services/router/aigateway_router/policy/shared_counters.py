@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aigateway_common import logs, metrics
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PREFIX: Final = "aigateway:limits:"
 PATIENCE: Final = 0.25
 """Seconds that a call waits for Redis before it is counted here."""
+_CONNECTIONS: Final = 32
+"""To Redis; calls beyond that wait for one."""
 PAUSE: Final = 1.0
 """Seconds that Redis is left alone after it failed, so that calls do not wait for it one after the other."""
 
@@ -80,13 +82,15 @@ class SharedCounters:
     """Counts in Redis at `url`, and in memory while it is away. Call it in the event loop that is to serve."""
 
     def __init__(self, url: str) -> None:
-        self._redis: Redis = Redis.from_url(
+        pool = BlockingConnectionPool.from_url(
             url,
+            max_connections=_CONNECTIONS,
+            timeout=PATIENCE,
             socket_timeout=PATIENCE,
             socket_connect_timeout=PATIENCE,
             retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
         )
+        self._redis: Redis = Redis.from_pool(pool)
         self._take = self._redis.register_script(_TAKE)
         self._settle = self._redis.register_script(_SETTLE)
         self._own = MemoryCounters()
