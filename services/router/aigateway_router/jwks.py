@@ -120,7 +120,9 @@ class Jwks:
     async def _read(self) -> bytes:
         if self._settings.jwks_file is not None:
             return await asyncio.to_thread(_read_file, self._settings.jwks_file)
-        async with asyncio.timeout(TIMEOUT), httpx.AsyncClient(timeout=TIMEOUT) as client:
+        # Made on a thread: a client loads every certificate authority there is.
+        client = await asyncio.to_thread(httpx.AsyncClient, timeout=TIMEOUT)
+        async with client, asyncio.timeout(TIMEOUT):
             return await _download(client, self._settings.jwks_url or "")
 
 

@@ -265,7 +265,7 @@ async def test_a_token_calls_for_its_project_with_its_limits_models_and_budget(t
             expired = await refused(running.stub.Chat(chat_request(), metadata=bearer(token(exp=1))))
             nothing = await refused(running.stub.Chat(chat_request()))
     assert attempt.key_id == f"jwt-{digest('user-1').hex()[:8]}"
-    assert "the project `search`, 1 calls a minute" in limited.message
+    assert "the project `search`, 1 call a minute" in limited.message
     assert by_token.message == "this key may not use the model `acme/large`; it may use `acme/acme-1`, `beta/*`"
     assert by_project.message == "the project `search` may not use the model `beta/b`; it may use `acme/*`"
     assert closed.message == "the project `closed` of this key is disabled"

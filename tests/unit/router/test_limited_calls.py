@@ -127,7 +127,7 @@ async def test_a_project_is_limited_over_all_its_keys(tmp_path: Path) -> None:
         await running.stub.Chat(chat_request(), metadata=bearer("gw-static-one-0123"))
         default = await refused(running.stub.Chat(chat_request(), metadata=bearer("gw-static-one-0123")))
     assert "the limit of the project `search`, 2 calls a minute" in error.message
-    assert "the limit of the project `default`, 1 calls a minute" in default.message
+    assert "the limit of the project `default`, 1 call a minute" in default.message
 
 
 async def test_tokens_of_an_answer_are_put_right_by_the_providers_word(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ async def test_a_caller_that_leaves_pays_for_the_prompt_and_frees_its_place(tmp_
         await ending
         await running.ledger.of(1)
         assert await left(running) == 998
-    assert busy.message == "the limit of this key, 1 calls at the same time, is reached; wait for one to end"
+    assert busy.message == "the limit of this key, 1 call at the same time, is reached; wait for one to end"
 
 
 async def test_tokens_that_are_counted_ahead_use_calls_but_no_tokens(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ DEFAULT_OUTPUT: Final = 1024
 """Tokens that are set aside for an answer whose length nobody limited."""
 _BUSY_RETRY: Final = 1.0
 """Seconds after which to try again when too many calls are under way: nobody knows when one ends."""
-_WORDS: Final = {"requests": "calls a minute", "tokens": "tokens a minute"}
+_WORDS: Final = {"requests": "call", "tokens": "token"}
 
 LimitState = gateway_service_pb2.LimitState
 
@@ -135,7 +135,7 @@ class Limits:
         for subject, most in subjects:
             if self._running.get(subject, 0) >= most:
                 metrics.limited("concurrent")
-                text = f"the limit of {_whose(subject)}, {most} calls at the same time, is reached"
+                text = f"the limit of {_whose(subject)}, {_count(most, 'call')} at the same time, is reached"
                 raise GatewayError("RATE_LIMITED", f"{text}; wait for one to end", retry_after=_BUSY_RETRY)
         for subject, _ in subjects:
             self._running[subject] = self._running.get(subject, 0) + 1
@@ -197,7 +197,7 @@ def _refusal(taken: Taken, charges: list[Charge]) -> GatewayError:
     wait = reading.wait(charge.limit, charge.cost)
     return GatewayError(
         "RATE_LIMITED",
-        f"the limit of {_whose(charge.subject)}, {charge.limit:,} {_WORDS[charge.kind]}, is reached; "
+        f"the limit of {_whose(charge.subject)}, {_count(charge.limit, _WORDS[charge.kind])} a minute, is reached; "
         f"try again in {math.ceil(wait)} s",
         details=details,
         retry_after=wait,
@@ -205,7 +205,7 @@ def _refusal(taken: Taken, charges: list[Charge]) -> GatewayError:
 
 
 def _too_large(charge: Charge) -> str:
-    limit = f"the limit of {_whose(charge.subject)} is {charge.limit:,} {_WORDS[charge.kind]}"
+    limit = f"the limit of {_whose(charge.subject)} is {_count(charge.limit, _WORDS[charge.kind])} a minute"
     if charge.kind == "requests":
         return f"{limit}: no call fits"
     return f"{limit}, and this call alone may use {charge.cost:,}; shorten the prompt or lower its most output tokens"
@@ -214,3 +214,7 @@ def _too_large(charge: Charge) -> str:
 def _whose(subject: str) -> str:
     kind, _, name = subject.partition(":")
     return f"the project `{name}`" if kind == "project" else "this key"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

@@ -12,6 +12,7 @@ import grpc
 import pytest
 from aigateway.v1 import account_pb2, account_service_pb2
 from aigateway_common.errors import GatewayError
+from aigateway_router import accounts as accounts_module
 from aigateway_router.accounts import Accounts
 from aigateway_router.callers import Caller
 from aigateway_router.policy.budget import Budgets
@@ -27,6 +28,7 @@ POOR = Caller(key_id="key-2", project="search", budgeted=True)
 @pytest.fixture(params=["wire", "in process"], autouse=True)
 def _transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hops, "in_process", request.param == "in process")
+    monkeypatch.setattr(accounts_module, "POLL", 0.05)
 
 
 @asynccontextmanager
