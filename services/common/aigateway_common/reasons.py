@@ -156,7 +156,7 @@ REASONS: Final[Mapping[str, Reason]] = _table(
         "insufficient_quota",
         "budget_exceeded",
         False,
-        "The budget of the key or project is spent.",
+        "A budget of the key, its project or the provider does not hold the call.",
     ),
     # The provider.
     Reason(

@@ -33,7 +33,7 @@ def set_budget(connection: Connection, row: Row, act: Act) -> Row:
         start = rules.period_start(row["period"], act.at_us)
         _insert(connection, row, start, spent_so_far(connection, row["scope"], row["subject"], start), act.at_us)
     changes.budget_changed(connection, row["scope"], row["subject"])
-    audit.record(connection, act, row["id"], row)
+    audit.record(connection, act, row["id"], _told(row))
     return _one(connection, row["id"], act.at_us)
 
 
@@ -45,7 +45,7 @@ def delete_budget(connection: Connection, budget: str, act: Act) -> None:
     connection.execute(delete(spending).where(spending.c.budget_id == budget))
     connection.execute(delete(budgets).where(budgets.c.id == budget))
     changes.budget_changed(connection, found["scope"], found["subject"])
-    audit.record(connection, act, budget, {"limit_nano": found["limit_nano"]})
+    audit.record(connection, act, budget, _told(found))
 
 
 def override_budget(connection: Connection, budget: str, act: Act, *, revert: bool) -> Row:
@@ -94,6 +94,12 @@ def _insert(connection: Connection, row: Row, start_us: int, spent: int, now_us:
     connection.execute(insert(budgets), {"overridden_until_us": None, **row, "created_at_us": now_us})
     begun: dict[str, Any] = {"budget_id": row["id"], "period_start_us": start_us}
     connection.execute(insert(spending), begun | {"spent_nano": spent, "reserved_nano": 0})
+
+
+def _told(row: Row) -> Row:
+    """What the audit says of a budget."""
+    names = ("scope", "subject", "period", "allow_unpriced")
+    return {**{name: row[name] for name in names}, "limit_usd": rules.to_usd(row["limit_nano"])}
 
 
 def _one(connection: Connection, budget: str, now_us: int) -> Row:

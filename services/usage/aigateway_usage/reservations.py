@@ -7,6 +7,7 @@ was read before. It ends when its attempt is recorded (`spending.settle`), when 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from aigateway_common.errors import GatewayError, invalid
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
+    from sqlalchemy.sql.dml import ReturningInsert
 
     from aigateway_usage.rows import Row
 
@@ -37,6 +39,7 @@ _TAKE: Final = (
         periods.c.spent_nano + periods.c.reserved_nano <= bindparam("room"),
     )
     .values(reserved_nano=periods.c.reserved_nano + bindparam("amount"))
+    .returning(periods.c.spent_nano, periods.c.reserved_nano)
 )
 
 
@@ -82,15 +85,15 @@ def reserve(connection: Connection, asked: Asked, now_us: int) -> Reserved | Gat
     if not _note(connection, asked, applying, now_us):
         connection.rollback()
         return _repeated(connection, asked, now_us)
-    full = _take(connection, asked.amount_nano, applying, now_us)
+    taken, full = _take(connection, asked.amount_nano, applying, now_us)
     if full is None:
-        return Reserved(asked.amount_nano, _states(connection, ids, now_us))
+        return Reserved(asked.amount_nano, taken)
     connection.rollback()
     if sweep(connection, now_us):
         connection.commit()
         return reserve(connection, asked, now_us)
     connection.rollback()
-    (state,) = _states(connection, [full], now_us)
+    (state,) = _states(connection, [full["id"]], now_us)
     return _exceeded(state, asked, now_us)
 
 
@@ -132,30 +135,35 @@ def _note(connection: Connection, asked: Asked, applying: Sequence[Row], now_us:
         }
         for budget in applying
     ]
-    statement = spending.insert_new(connection.dialect.name, reservations).returning(reservations.c.budget_id)
-    return len(connection.scalars(statement, rows).all()) == len(rows)
+    return len(connection.scalars(_insert(connection.dialect.name), rows).all()) == len(rows)
 
 
-def _take(connection: Connection, amount: int, applying: Sequence[Row], now_us: int) -> str | None:
-    """Set the amount aside in each budget, always in the order of their ids; the first where it does not fit.
+@cache
+def _insert(dialect: str) -> ReturningInsert[str]:
+    """INSERT of reservations that are new; the ids of their budgets."""
+    return spending.insert_new(dialect, reservations).returning(reservations.c.budget_id)
 
-    Limits cannot change meanwhile (see `changes.lock_budgets`); what is spent and set aside can, and is not read.
+
+def _take(connection: Connection, amount: int, applying: Sequence[Row], now_us: int) -> tuple[list[Row], Row | None]:
+    """Set the amount aside in each budget, always in the order of their ids; the first where it does not fit ends it.
+
+    Limits cannot change meanwhile (see `changes.lock_budgets`); what is spent and set aside can, and is read only by
+    the update itself.
     """
+    taken: list[Row] = []
     for budget in applying:
         overridden = (budget["overridden_until_us"] or 0) > now_us
-        values = {
-            "b": budget["id"],
-            "p": rules.period_start(budget["period"], now_us),
-            "amount": amount,
-            "room": _NO_LIMIT if overridden else budget["limit_nano"] - amount,
-        }
-        if connection.execute(_TAKE, values).rowcount:
-            continue
-        empty = {"budget_id": values["b"], "period_start_us": values["p"], "spent_nano": 0, "reserved_nano": 0}
-        connection.execute(spending.insert_new(connection.dialect.name, periods), empty)
-        if not connection.execute(_TAKE, values).rowcount:
-            return str(budget["id"])
-    return None
+        place = {"b": budget["id"], "p": rules.period_start(budget["period"], now_us)}
+        values = {**place, "amount": amount, "room": _NO_LIMIT if overridden else budget["limit_nano"] - amount}
+        state = connection.execute(_TAKE, values).mappings().one_or_none()
+        if state is None:
+            empty = {"budget_id": place["b"], "period_start_us": place["p"], "spent_nano": 0, "reserved_nano": 0}
+            connection.execute(spending.insert_new(connection.dialect.name, periods), empty)
+            state = connection.execute(_TAKE, values).mappings().one_or_none()
+        if state is None:
+            return taken, budget
+        taken.append({**budget, **state})
+    return taken, None
 
 
 def _repeated(connection: Connection, asked: Asked, now_us: int) -> Reserved | GatewayError:

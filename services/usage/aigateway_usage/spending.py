@@ -32,6 +32,12 @@ Place = tuple[str, int]
 
 _COLUMN: Final[Mapping[str, str]] = {rules.KEY: "key_id", rules.PROJECT: "project", rules.PROVIDER: "provider"}
 """Where an attempt has the subject of a scope."""
+_ANY: Final = "SELECT 1 FROM budgets LIMIT 1"
+"""What every transaction of the ledger asks, so as plain as can be."""
+_ALL: Final = select(budgets).order_by(budgets.c.id)
+_OF_SUBJECTS: Final = _ALL.where(
+    or_(*(and_(budgets.c.scope == scope, budgets.c.subject.in_(bindparam(scope, expanding=True))) for scope in _COLUMN))
+)
 _GIVE_BACK: Final = (
     update(spending)
     .where(spending.c.budget_id == bindparam("b"), spending.c.period_start_us == bindparam("p"))
@@ -44,11 +50,11 @@ def settle(connection: Connection, rows: Sequence[Row], new: set[str]) -> None:
 
     `new` are the ids of those that were not there before; of several rows with one id, the first was inserted.
     """
-    found: dict[tuple[str, str], list[Row]] = {}
-    for budget in applying(connection, rows) if new else ():
-        found.setdefault((budget["scope"], budget["subject"]), []).append(budget)
-    if not found:
+    if not new or connection.exec_driver_sql(_ANY).first() is None:
         return
+    found: dict[tuple[str, str], list[Row]] = {}
+    for budget in applying(connection, rows):
+        found.setdefault((budget["scope"], budget["subject"]), []).append(budget)
     counted: dict[Place, int] = {}
     settled: list[str] = []
     for row in {row["event_id"]: row for row in reversed(rows) if row["event_id"] in new}.values():
@@ -66,17 +72,11 @@ def settle(connection: Connection, rows: Sequence[Row], new: set[str]) -> None:
 def applying(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> Sequence[Row]:
     """The budgets that calls with these keys, projects and providers fall under, by id."""
     subjects = {scope: {row[name] for row in rows if row[name]} for scope, name in _COLUMN.items()}
-    query = select(budgets).order_by(budgets.c.id)
-    if sum(map(len, subjects.values())) <= _MAX_SUBJECTS:
-        query = query.where(
-            or_(
-                *(
-                    and_(budgets.c.scope == scope, budgets.c.subject.in_(sorted(names)))
-                    for scope, names in subjects.items()
-                )
-            )
-        )
-    return [dict(row) for row in connection.execute(query).mappings()]
+    if sum(map(len, subjects.values())) > _MAX_SUBJECTS:
+        found = connection.execute(_ALL)
+    else:
+        found = connection.execute(_OF_SUBJECTS, {scope: sorted(names) for scope, names in subjects.items()})
+    return [dict(row) for row in found.mappings()]
 
 
 def remove(connection: Connection, which: ColumnElement[bool]) -> Sequence[Row]:
@@ -124,6 +124,7 @@ def _count(connection: Connection, counted: Mapping[Place, int], removed: Sequen
         connection.execute(_add(connection.dialect.name), values)
 
 
+@cache
 def insert_new(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     """INSERT into `table` that leaves rows alone that are there already."""
     return _insert(dialect, table).on_conflict_do_nothing()

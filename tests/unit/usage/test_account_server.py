@@ -412,7 +412,8 @@ async def test_each_change_is_written_down_with_who_asked(one: Service) -> None:
     assert details[0]["requests_per_minute"] == 60
     assert details[1] == {"name": "CI", "allowed_models": [], "project": "search"}
     assert details[2]["cut_calls"] is True
-    assert details[3]["limit_nano"] == 2_000_000_000
+    told = {"scope": "project", "subject": "search", "period": "day", "allow_unpriced": False, "limit_usd": 2}
+    assert details[3] == details[5] == told
     assert all(0 < event.at_us <= now() for event in events)
 
 

@@ -9,6 +9,7 @@ import pytest
 from aigateway.v1 import account_pb2
 from aigateway.v1 import account_service_pb2 as pb
 from aigateway_common.component import Component
+from aigateway_usage import budget_calls
 from aigateway_usage import budgets as rules
 from aigateway_usage.pricing import Pricer
 from aigateway_usage.server import UsageComponent
@@ -174,8 +175,6 @@ async def test_a_reservation_that_makes_no_sense_is_refused_by_name(
 async def test_money_is_given_back_in_time_though_nobody_asks(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aigateway_usage import budget_calls  # noqa: PLC0415
-
     monkeypatch.setattr(budget_calls, "SWEEP_EVERY", 0.02)
     async with service(database_url) as one:
         await one.budget("default", 1)

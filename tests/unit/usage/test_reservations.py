@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aigateway.v1 import account_pb2
 from aigateway_common.errors import GatewayError
+from aigateway_usage import ledger as ledger_module
 from aigateway_usage.database import Database
 from aigateway_usage.reservations import Reserved
+from aigateway_usage.rows import to_row
+from sqlalchemy import event
 from support.accounts import CENT, DAY_US, Books, books, budget
-from support.attempts import NOON
+from support.attempts import NOON, attempt
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -136,9 +139,6 @@ async def test_recording_twice_counts_once(ledger: Books) -> None:
 
 async def test_one_request_with_an_attempt_twice_counts_the_one_that_was_written(ledger: Books) -> None:
     await ledger.set(budget(limit_usd=1))
-    from aigateway_usage.rows import to_row  # noqa: PLC0415
-    from support.attempts import attempt  # noqa: PLC0415
-
     rows = [to_row(attempt(number), 0) | {"cost_usd": cents / 100} for number, cents in ((1, 1), (2, 2), (1, 50))]
     await ledger.ledger.record(rows)
     assert await ledger.state(DAY) == (3 * CENT, 0)
@@ -354,15 +354,13 @@ async def test_a_crash_between_reserving_and_recording_loses_nothing(database_ur
 
 async def test_a_write_that_fails_counts_nothing(ledger: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attempt and what it counts are one transaction."""
-    from aigateway_usage import ledger as module  # noqa: PLC0415
-
     await ledger.set(budget(limit_usd=1))
 
     def fails(*_: object) -> None:
         raise ValueError("crash")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "settle", fails)
+        patch.setattr(ledger_module, "settle", fails)
         with pytest.raises(GatewayError):
             await ledger.record(1, CENT)
     assert await ledger.rows("SELECT * FROM attempts") == []
@@ -373,8 +371,6 @@ async def test_a_write_that_fails_counts_nothing(ledger: Books, monkeypatch: pyt
 async def test_events_without_a_budget_cost_one_look_a_transaction(
     ledger: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sqlalchemy import event  # noqa: PLC0415
-
     statements: list[str] = []
     assert ledger.database._engine is not None
     event.listen(
@@ -382,9 +378,6 @@ async def test_events_without_a_budget_cost_one_look_a_transaction(
         "before_cursor_execute",
         lambda *args: statements.append(args[2].split()[0]),
     )
-    from aigateway_usage.rows import to_row  # noqa: PLC0415
-    from support.attempts import attempt  # noqa: PLC0415
-
     await ledger.ledger.record([to_row(attempt(number), 0) | {"cost_usd": 1.0} for number in range(300)])
     assert statements == ["INSERT", "SELECT"]
 

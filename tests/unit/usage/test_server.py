@@ -15,7 +15,7 @@ from aigateway_common.errors import GatewayError, from_rpc_error
 from aigateway_usage.ledger import Recorded
 from aigateway_usage.rows import to_row
 from aigateway_usage.server import UsageComponent
-from aigateway_usage.settings import PriceOverride
+from aigateway_usage.settings import PriceOverride, UsageSettings
 from grpc import aio
 from support.attempts import NOON, attempt, record, settings, usage_service
 from support.ledger import rows
@@ -36,15 +36,22 @@ def _filter(**fields: Any) -> usage_service_pb2.AttemptFilter:
 
 
 @pytest.fixture
-async def usage(tmp_path: Path) -> AsyncIterator[UsageServiceAsyncStub]:
+async def usage(database_url: str) -> AsyncIterator[UsageServiceAsyncStub]:
+    async with usage_service(UsageSettings(database_url, price_overrides=_PRICES)) as stub:
+        yield stub
+
+
+@pytest.fixture
+async def in_file(tmp_path: Path) -> AsyncIterator[UsageServiceAsyncStub]:
+    """With its database in the file `ledger.db`, for tests that read it as SQL users do."""
     async with usage_service(settings(tmp_path, price_overrides=_PRICES)) as stub:
         yield stub
 
 
-async def listed(usage: UsageServiceAsyncStub, **selection: Any) -> list[int]:
+async def listed(in_file: UsageServiceAsyncStub, **selection: Any) -> list[int]:
     """Numbers of the attempts that a filter finds."""
     chosen = usage_service_pb2.AttemptFilter(**selection)
-    answer = await usage.ListAttempts(usage_service_pb2.ListAttemptsRequest(filter=chosen))
+    answer = await in_file.ListAttempts(usage_service_pb2.ListAttemptsRequest(filter=chosen))
     return [int(found.event_id, 16) for found in answer.attempts]
 
 
@@ -71,12 +78,12 @@ async def test_a_cost_that_the_sender_sets_is_ignored(usage: UsageServiceAsyncSt
 
 
 async def test_one_malformed_attempt_refuses_the_request_and_names_itself(
-    usage: UsageServiceAsyncStub, tmp_path: Path
+    in_file: UsageServiceAsyncStub, tmp_path: Path
 ) -> None:
     batch = record(attempt(1), attempt(2, request_id=""), attempt(3))
-    assert await refused(usage.RecordAttempts(batch)) == ("INVALID_REQUEST", "attempts[1].request_id")
+    assert await refused(in_file.RecordAttempts(batch)) == ("INVALID_REQUEST", "attempts[1].request_id")
     many = record(*[attempt(number) for number in range(10_001)])
-    assert await refused(usage.RecordAttempts(many)) == ("INVALID_REQUEST", "attempts")
+    assert await refused(in_file.RecordAttempts(many)) == ("INVALID_REQUEST", "attempts")
     assert rows(tmp_path) == []
 
 
@@ -192,7 +199,7 @@ async def test_sums_by_any_combination_of_keys(usage: UsageServiceAsyncStub) -> 
 
 
 async def test_unpriced_are_those_that_used_or_may_have_used_tokens(
-    usage: UsageServiceAsyncStub, tmp_path: Path
+    in_file: UsageServiceAsyncStub, tmp_path: Path
 ) -> None:
     batch = record(
         attempt(1, provider="unpriced"),
@@ -202,9 +209,9 @@ async def test_unpriced_are_those_that_used_or_may_have_used_tokens(
         attempt(5, provider="unpriced", status=_ERROR, usage=None),
     )
     for new in (5, 0):  # a redelivery counts nothing twice
-        answer = await usage.RecordAttempts(batch)
+        answer = await in_file.RecordAttempts(batch)
         assert (answer.recorded, answer.duplicates) == (new, 5 - new)
-    (summed,) = (await usage.SummarizeAttempts(usage_service_pb2.SummarizeAttemptsRequest())).rows
+    (summed,) = (await in_file.SummarizeAttempts(usage_service_pb2.SummarizeAttemptsRequest())).rows
     assert (summed.attempts, summed.unpriced) == (5, 4)
     value = metrics.REGISTRY.get_sample_value("aigateway_unpriced_attempts_total", {"provider": "unpriced"})
     assert value == 4
@@ -224,7 +231,7 @@ async def test_keys_that_make_no_sense_are_refused(usage: UsageServiceAsyncStub,
     assert await refused(usage.SummarizeAttempts(request)) == ("INVALID_REQUEST", param)
 
 
-async def test_sql_users_see_requests(usage: UsageServiceAsyncStub, tmp_path: Path) -> None:
+async def test_sql_users_see_requests(in_file: UsageServiceAsyncStub, tmp_path: Path) -> None:
     failed = {"status": _ERROR, "error_reason": "UPSTREAM_ERROR", "upstream_status": 500, "usage": None}
     everything = {
         "input_uncached": 1,
@@ -235,7 +242,7 @@ async def test_sql_users_see_requests(usage: UsageServiceAsyncStub, tmp_path: Pa
         "output_text": 7,
         "output_reasoning": 80,
     }
-    await usage.RecordAttempts(
+    await in_file.RecordAttempts(
         record(
             attempt(1, usage=everything, first_event_us=1500, duration_us=2500),
             attempt(2, error_message="it broke", **failed),
@@ -257,20 +264,20 @@ async def test_sql_users_see_requests(usage: UsageServiceAsyncStub, tmp_path: Pa
     ]
 
 
-async def test_the_documented_queries_run(usage: UsageServiceAsyncStub, tmp_path: Path) -> None:
+async def test_the_documented_queries_run(in_file: UsageServiceAsyncStub, tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "ledger.md").read_text(encoding="utf-8")
     queries = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
-    await usage.RecordAttempts(record(attempt(1), attempt(2, started_at_us=time.time_ns() // 1000)))
+    await in_file.RecordAttempts(record(attempt(1), attempt(2, started_at_us=time.time_ns() // 1000)))
     by_model, by_day, slowest = [[tuple(row.values()) for row in rows(tmp_path, query)] for query in queries]
     assert by_model == [("acme", "acme-1", 2, 220, 0.0004, 0)]
     assert by_day[0] == ("2026-07-24", 1, 0, 0.0002)
     assert [row[1:] for row in slowest] == [("call-2", "acme", "acme-1", 250.0, 10)]
 
 
-async def test_the_documented_columns_are_those_of_the_view(usage: UsageServiceAsyncStub, tmp_path: Path) -> None:
+async def test_the_documented_columns_are_those_of_the_view(in_file: UsageServiceAsyncStub, tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "ledger.md").read_text(encoding="utf-8")
     names = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
-    await usage.RecordAttempts(record(attempt(1)))
+    await in_file.RecordAttempts(record(attempt(1)))
     assert set(re.findall(r"`(\w+)`", " ".join(names))) == set(rows(tmp_path)[0])
 
 
