@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from aigateway_router.policy.windows import MINUTE, Reading
+from aigateway_router.policy.minutes import MINUTE, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

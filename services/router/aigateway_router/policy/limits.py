@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from aigateway_router.callers import Caller
     from aigateway_router.policy.counters import Counters, Kind, Taken
-    from aigateway_router.policy.windows import Reading
+    from aigateway_router.policy.minutes import Reading
     from aigateway_router.settings import CallLimits
 
 DEFAULT_OUTPUT: Final = 1024

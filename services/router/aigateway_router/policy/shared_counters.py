@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from aigateway_router.policy.counters import MemoryCounters, Taken
-from aigateway_router.policy.windows import Reading
+from aigateway_router.policy.minutes import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from aigateway_common.errors import GatewayError
 from aigateway_router.callers import Caller
 from aigateway_router.policy.counters import Charge, MemoryCounters
 from aigateway_router.policy.limits import DEFAULT_OUTPUT, Estimate, Limits, LimitState
-from aigateway_router.policy.windows import Reading
+from aigateway_router.policy.minutes import Reading
 from aigateway_router.settings import CallLimits
 from hypothesis import given, settings
 from hypothesis import strategies as st
