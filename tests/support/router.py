@@ -142,7 +142,7 @@ class ScriptedProvider(provider_service_pb2_grpc.ProviderServiceServicer):
 class ScriptedLedger(usage_service_pb2_grpc.UsageServiceServicer):
     """Remembers attempts by event id. `before` runs before each recording and may abort it."""
 
-    service_names = ("aigateway.v1.UsageService",)
+    service_names: tuple[str, ...] = ("aigateway.v1.UsageService",)
 
     def __init__(self, before: Answer | None = None) -> None:
         self.before = before

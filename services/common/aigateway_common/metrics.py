@@ -100,6 +100,14 @@ _ALERTS = _counter("aigateway_alerts", "Alerts that opened, got worse or were re
 _WEBHOOKS = _counter(
     "aigateway_webhooks", "Webhooks sent: delivered, to be tried again, or abandoned for good.", "result"
 )
+_LIMITED = _counter("aigateway_limited_calls", "Calls refused by a limit: requests, tokens or concurrent.", "limit")
+_CUT = _counter("aigateway_cut_calls", "Calls ended because their key was revoked.")
+_SHARED_LIMITS = Gauge(
+    "aigateway_shared_limits_available", "1 while limits are counted in Redis, 0 while it is away.", registry=REGISTRY
+)
+_ACCOUNTS = Gauge(
+    "aigateway_accounts_reachable", "1 while keys and budgets can be asked for, 0 while not.", registry=REGISTRY
+)
 _OUTBOX_EVENTS = Gauge("aigateway_outbox_events", "Usage events not yet delivered.", registry=REGISTRY)
 _OUTBOX_BYTES = Gauge("aigateway_outbox_bytes", "Size of the usage events not yet delivered.", registry=REGISTRY)
 _OUTBOX_LAG = Gauge("aigateway_outbox_lag_seconds", "Age of the oldest usage event not delivered.", registry=REGISTRY)
@@ -179,6 +187,26 @@ def stream_opened(service: str) -> None:
 def stream_closed(service: str) -> None:
     """Count it out again."""
     _STREAMS.child(service).dec()
+
+
+def limited(limit: str) -> None:
+    """Count a call that a limit on `requests`, `tokens` or `concurrent` calls refused."""
+    _LIMITED.child(limit).inc()
+
+
+def call_cut() -> None:
+    """Count a call that ended because its key was revoked."""
+    _CUT.child().inc()
+
+
+def shared_limits(*, available: bool) -> None:
+    """Note whether the limits that routers share can be counted."""
+    _SHARED_LIMITS.set(available)
+
+
+def accounts(*, reachable: bool) -> None:
+    """Note whether the usage service can be asked for keys and budgets."""
+    _ACCOUNTS.set(reachable)
 
 
 def outbox(events: int, size: int, lag: float) -> None:

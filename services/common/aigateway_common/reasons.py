@@ -129,7 +129,7 @@ REASONS: Final[Mapping[str, Reason]] = _table(
         "authentication_error",
         "invalid_api_key",
         False,
-        "The gateway key is missing or wrong.",
+        "The gateway key or token is missing, wrong, expired or revoked.",
     ),
     Reason(
         "PERMISSION_DENIED",

@@ -40,7 +40,7 @@ class PolicyMaker:
         return {
             "jwt": self._jwt(config.jwt) if config.jwt else None,
             "key_limits": CallLimits(**config.limits.model_dump()),
-            "redis_url": config.redis_url or self._env.text("REDIS_URL"),
+            "redis_url": self._redis(),
             "fallbacks": {name: tuple(steps) for name, steps in config.fallbacks.items()},
             "pools": {name: self._pool(name, section, providers, known) for name, section in config.pools.items()},
             "hedging": dict(config.hedging),
@@ -60,6 +60,13 @@ class PolicyMaker:
             ),
             "concurrency": self._concurrency(known),
         }
+
+    def _redis(self) -> str | None:
+        url = self._config.redis_url or self._env.text("REDIS_URL")
+        if url and not url.startswith(("redis://", "rediss://", "unix://")):
+            where = self._document.where(("redis_url",)) if self._config.redis_url else "REDIS_URL"
+            self.problems.append(Problem(where, "must begin with redis://, rediss:// or unix://"))
+        return url
 
     def _concurrency(self, known: Collection[str]) -> dict[str, ConcurrencyLimit]:
         for name in self._config.concurrency:

@@ -1,4 +1,4 @@
-"""Takes changes of the configuration file into a running process: keys, aliases and names at once, the rest on restart.
+"""Takes changes of the configuration file into a running process: keys, names and fallbacks at once, the rest later.
 
 A file with mistakes changes nothing; they are logged, and the settings in force stay.
 """

@@ -193,7 +193,8 @@ class Process:
         if not providers:
             text = "a router needs adapters: name them beside it, or set AIGATEWAY_PROVIDER_TARGETS"
             raise ConfigurationError([Problem("serve", text)])
-        if not plan.router.api_keys and not is_loopback(plan.grpc_host):
+        guarded = plan.router.api_keys or plan.router.admin_keys or plan.router.jwt
+        if not guarded and not is_loopback(plan.grpc_host):
             text = f"is not set, so the router may serve loopback only, not `{plan.grpc_host}`; {KEY_HINT}"
             raise ConfigurationError([Problem("GATEWAY_API_KEY", text)])
         server = import_module("aigateway_router.server")

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from aigateway_common import attributes
 from aigateway_common.errors import GatewayError
+from aigateway_common.ids import new_id
 from aigateway_common.telemetry import Span, SpanKind, Telemetry
 from grpc import aio
 
@@ -37,7 +38,7 @@ class CallerLeftError(asyncio.CancelledError):
     """A message could not be written: the caller is gone, and the cancellation of this task is on its way."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Errand:
     """What one attempt is for."""
 
@@ -51,6 +52,10 @@ class Errand:
     """The `provider/model` it stands in for."""
     hedge: bool = False
     """It was started beside a slow one."""
+    event_id: str = field(default_factory=new_id)
+    """What the attempt will be recorded as, and money set aside under."""
+    begun: bool = False
+    """The attempt is made, and so recorded; else nothing of it remains."""
 
 
 class Guard:
@@ -83,11 +88,13 @@ class Guard:
             requested_model=errand.requested_model,
             sent_model=target.model,
             trace_id=call.span.trace_id,
-            project=call.project,
+            project=call.caller.project,
             number=errand.number,
             fallback_from=errand.fallback_from,
             hedge=errand.hedge,
+            event_id=errand.event_id,
         )
+        errand.begun = True
         return attempt, span
 
     @contextmanager

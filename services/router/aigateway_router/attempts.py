@@ -6,7 +6,7 @@ Where the event goes is `usage_emitter`'s business.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from aigateway.v1 import tokens_pb2, usage_service_pb2
@@ -41,7 +41,7 @@ class Attempt:
     """The `provider/model` it stands in for; empty when it does not."""
     hedge: bool = False
     """It was started beside a slow one."""
-    event_id: str = ""
+    event_id: str = field(default_factory=new_id)
     """What its event, and the money set aside for it, is known by."""
     started_at_us: int = 0
     started_ns: int = 0
@@ -55,7 +55,6 @@ class Attempt:
 
     def __post_init__(self) -> None:
         """Start the clock."""
-        self.event_id = new_id()
         self.started_at_us = time.time_ns() // 1000
         self.started_ns = time.perf_counter_ns()
 

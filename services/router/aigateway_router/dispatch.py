@@ -5,6 +5,7 @@ What is tried is `pursuit`; what a try is, `unary` and `streams`. Knows nothing 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aigateway.v1 import (
@@ -18,7 +19,7 @@ from aigateway.v1 import (
 from aigateway_common.errors import from_rpc_error
 from grpc import aio
 
-from aigateway_router import unary
+from aigateway_router import estimates, unary
 from aigateway_router.attempt_guard import Errand, Guard
 from aigateway_router.policies import Policies
 from aigateway_router.policy.balance import sticky_key
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
     from aigateway_common.telemetry import Telemetry
 
     from aigateway_router.calls import Call
+    from aigateway_router.policy.budget import Budgets
     from aigateway_router.routes import Target
     from aigateway_router.settings import RouterSettings
     from aigateway_router.streams import Write
     from aigateway_router.usage_emitter import UsageEmitter
 
 _PROBE_SECONDS: Final = 10.0
+UNSAID_OUTPUT: Final = 4096
+"""Tokens of an answer, for whose cost money is set aside, where the call does not limit them."""
 
 
 class Dispatcher:
@@ -47,6 +51,7 @@ class Dispatcher:
     Args:
         providers: A channel to the adapter of each enabled provider.
         emitter: Where usage events go.
+        budgets: Where money is set aside.
         telemetry: Where spans go.
         settings: The policies, and the seconds for a call whose caller set no deadline.
     """
@@ -55,6 +60,7 @@ class Dispatcher:
         self,
         providers: Mapping[str, aio.Channel],
         emitter: UsageEmitter,
+        budgets: Budgets,
         telemetry: Telemetry,
         settings: RouterSettings,
     ) -> None:
@@ -64,7 +70,7 @@ class Dispatcher:
         self._guard = Guard(emitter, telemetry, settings.default_timeout)
         self._settings = settings
         self._policies = Policies(settings, self._stubs, self._probe)
-        self._pursuer = Pursuer(self._policies)
+        self._pursuer = Pursuer(self._policies, budgets, settings.default_timeout)
 
     async def chat(
         self, call: Call, request: chat_pb2.ChatCall, steps: Sequence[Target]
@@ -82,8 +88,9 @@ class Dispatcher:
                 steps,
                 run,
                 _drop,
+                partial(_chat_tokens, request),
                 self._sticky(call, request, steps),
-                self._hedge(request.model, steps),
+                self._hedge(call.model, steps),
             )
         )
         found.lease.end(None)
@@ -97,8 +104,11 @@ class Dispatcher:
         async def run(errand: Errand) -> gateway_service_pb2.EmbedResponse:
             return await unary.embed(self._guard, self._stubs[errand.target.provider], errand, request)
 
+        def tokens() -> tuple[int, int]:
+            return estimates.embed_prompt(request), 0
+
         found = await self._pursuer.pursue(
-            Quest(call, usage_service_pb2.OPERATION_EMBED, request.model, steps, run, _drop)
+            Quest(call, usage_service_pb2.OPERATION_EMBED, request.model, steps, run, _drop, tokens)
         )
         found.lease.end(None)
         return found.result
@@ -112,7 +122,7 @@ class Dispatcher:
             return await unary.count_tokens(self._guard, self._stubs[errand.target.provider], errand, request)
 
         found = await self._pursuer.pursue(
-            Quest(call, usage_service_pb2.OPERATION_UNSPECIFIED, request.model, steps[:1], run, _drop)
+            Quest(call, usage_service_pb2.OPERATION_UNSPECIFIED, request.model, steps[:1], run, _drop, None)
         )
         found.lease.end(None)
         return found.result
@@ -131,8 +141,9 @@ class Dispatcher:
                 steps,
                 run,
                 Stream.abandon,
+                partial(_chat_tokens, request),
                 self._sticky(call, request, steps),
-                self._hedge(request.model, steps),
+                self._hedge(call.model, steps),
             )
         )
         try:
@@ -171,6 +182,13 @@ class Dispatcher:
             await self._stubs[provider].ListModels(request, timeout=_PROBE_SECONDS)
         except aio.AioRpcError as error:
             raise from_rpc_error(error) from error
+
+
+def _chat_tokens(request: chat_pb2.ChatCall) -> tuple[int, int]:
+    """The tokens of the prompt, and the most that all answers may have."""
+    options = request.options
+    answer = options.max_output_tokens if options.HasField("max_output_tokens") else UNSAID_OUTPUT
+    return estimates.chat_prompt(request), answer * max(1, options.n)
 
 
 def _drop(_answer: object) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aigateway.v1 import usage_service_pb2
 
     from aigateway_router.calls import Call
+    from aigateway_router.policy.budget import Budgets
 
 _T = TypeVar("_T")
 
@@ -48,6 +49,8 @@ class Quest(Generic[_T]):
     """Where to go, in order: the target of the name, then what stands in for it."""
     run: Callable[[Errand], Awaitable[_T]]
     discard: Callable[[_T], None]
+    tokens: Callable[[], tuple[int, int]] | None
+    """The tokens of the prompt and the most of the answer, by estimate; None: the call costs nothing."""
     sticky_key: str | None = None
     """What keeps calls that share a beginning with one member of a pool."""
     hedge_after: float | None = None
@@ -79,8 +82,10 @@ class Found(Generic[_T]):
 class Pursuer:
     """Makes attempts until one succeeds or there is no use in another."""
 
-    def __init__(self, policies: Policies) -> None:
+    def __init__(self, policies: Policies, budgets: Budgets, default_timeout: float) -> None:
         self._policies = policies
+        self._budgets = budgets
+        self._default_timeout = default_timeout
 
     async def pursue(self, quest: Quest[_T]) -> Found[_T]:
         """The first success. Raises the last attempt's GatewayError when there is none."""
@@ -141,15 +146,39 @@ class Pursuer:
         return wait if self._policies.retry_budget(target.provider).try_retry() else None
 
     async def _attempt(self, quest: Quest[_T], errand: Errand) -> Found[_T]:
-        remaining = quest.call.remaining()
+        call = quest.call
+        remaining = call.remaining()
         lease = await self._policies.lease(
-            errand.target, quest.call.project, _PATIENCE if remaining is None else remaining
+            errand.target, call.caller.project, _PATIENCE if remaining is None else remaining
         )
         try:
-            return Found(await quest.run(errand), lease)
+            reserved = await self._reserve(quest, errand)
+            try:
+                return Found(await quest.run(errand), lease)
+            finally:
+                if reserved and not errand.begun:
+                    await self._budgets.release(errand.event_id)
         except BaseException as error:
             lease.end(error)
             raise
+
+    async def _reserve(self, quest: Quest[_T], errand: Errand) -> bool:
+        """Set money aside where there are budgets; whether some is. Recording the attempt settles it."""
+        call, target = quest.call, errand.target
+        if quest.tokens is None or not self._budgets.needed(call.caller, target.provider):
+            return False
+        prompt, answer = quest.tokens()
+        remaining = call.remaining()
+        call.low_budgets = await self._budgets.reserve(
+            errand.event_id,
+            call.caller,
+            provider=target.provider,
+            model=target.model,
+            input_tokens=prompt,
+            max_output_tokens=answer,
+            deadline=self._default_timeout if remaining is None else remaining,
+        )
+        return True
 
     async def _hedged(self, quest: Quest[_T], target: Target, other: Target, step: int) -> Found[_T]:
         """An attempt at `target`, and one at `other` when that takes long; whichever answers first."""

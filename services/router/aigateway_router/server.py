@@ -1,29 +1,40 @@
-"""GatewayService: authenticates, checks, routes and dispatches; every way to fail leaves as a status with details."""
+"""GatewayService: identifies, checks, routes, limits and dispatches; every failure leaves as a status with details."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
-from aigateway.v1 import chat_pb2, embedding_pb2, gateway_service_pb2, gateway_service_pb2_grpc
+from aigateway.v1 import gateway_service_pb2, gateway_service_pb2_grpc
 from aigateway_common import attributes, logs, metrics
-from aigateway_common.errors import GatewayError, abort, invalid
+from aigateway_common.errors import GatewayError, abort
 from aigateway_common.telemetry import SpanKind, Telemetry
 from typing_extensions import override
 
-from aigateway_router.authn import Authenticator
+from aigateway_router import admin, allowed, defaults, metering
+from aigateway_router.accounts import Accounts
+from aigateway_router.callers import Callers, revoked
 from aigateway_router.calls import Call
+from aigateway_router.checks import check_chat, check_embed
 from aigateway_router.dispatch import Dispatcher
 from aigateway_router.models import ModelCatalog
 from aigateway_router.outbox import Outbox
+from aigateway_router.policy.budget import Budgets
+from aigateway_router.policy.counters import MemoryCounters
+from aigateway_router.policy.limits import Limits
 from aigateway_router.routes import Routes
+from aigateway_router.running import RunningCalls, was_cut
 from aigateway_router.usage_emitter import UsageEmitter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from grpc import aio
 
+    from aigateway_router.jwt_tokens import JwtTokens
+    from aigateway_router.policy.counters import Counters
+    from aigateway_router.policy.limits import Estimate, Hold
     from aigateway_router.routes import Target
     from aigateway_router.settings import RouterSettings
 
@@ -33,26 +44,24 @@ _T = TypeVar("_T")
 
 SERVICE_NAME: Final = "aigateway.v1.GatewayService"
 LIST_MODELS: Final = "list_models"
-MAX_MODEL_NAME: Final = 512
-"""Characters; every call's names are kept in the ledger."""
 _OFF: Final = Telemetry.off()
 
 _log = logs.get("aigateway.router")
 
 
 class RouterComponent:
-    """The router as a service.
+    """The router as a service. Make it in the event loop that is to serve.
 
     Args:
         settings: See there.
         providers: A channel to the adapter of each enabled provider, by the provider's name.
-        usage: A channel to the ledger; without it nothing is recorded.
+        usage: A channel to the usage service; without it nothing is recorded, and there are no issued keys or budgets.
         telemetry: Where spans go.
 
     Raises ValueError that names every alias or key that makes no sense.
     """
 
-    service_names: tuple[str, ...] = (SERVICE_NAME,)
+    service_names: tuple[str, ...] = (SERVICE_NAME, *admin.SERVICE_NAMES)
 
     def __init__(
         self,
@@ -66,23 +75,34 @@ class RouterComponent:
         routes = self._routes(settings)
         self._outbox = None if usage is None else Outbox(settings, usage)
         self._catalog = ModelCatalog(providers, routes, settings)
-        self._dispatcher = Dispatcher(providers, UsageEmitter(self._outbox), telemetry, settings)
+        running = RunningCalls()
+        self._accounts = Accounts(usage, settings, running.cut)
+        self._tokens = _tokens(settings)
+        self._callers = Callers(settings, self._accounts, self._tokens)
+        self._limits = Limits(_counters(settings))
+        self._dispatcher = Dispatcher(
+            providers, UsageEmitter(self._outbox), Budgets(usage, self._accounts), telemetry, settings
+        )
         self._servicer = _GatewayServicer(
-            Authenticator(settings.api_keys),
+            self._callers,
+            running,
+            self._limits,
             routes,
             self._dispatcher,
             self._catalog,
             telemetry,
         )
+        self._door = admin.Door(settings.admin_keys, self._callers, usage, self._dispatcher.health)
 
     def reload(self, settings: RouterSettings) -> None:
-        """Go by the keys, aliases and groq models of `settings` in calls that begin from now on.
+        """Go by the keys, aliases, groq models and fallbacks of `settings` in calls that begin from now on.
 
-        Raises ValueError when the aliases are wrong; then nothing has changed.
+        Raises ValueError when the keys or aliases are wrong; then nothing has changed.
         """
         routes = self._routes(settings)
+        self._callers.reload(settings.api_keys)
         self._catalog.reroute(routes)
-        self._servicer.reload(Authenticator(settings.api_keys), routes)
+        self._servicer.reload(routes)
 
     def _routes(self, settings: RouterSettings) -> Routes:
         return Routes(
@@ -95,19 +115,25 @@ class RouterComponent:
         )
 
     def register(self, server: aio.Server) -> None:
-        """Add GatewayService to `server`."""
+        """Add GatewayService and the administrative services to `server`."""
         gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(self._servicer, server)
+        self._door.register(server)
 
     async def start(self) -> None:
-        """Open the outbox. Raises OutboxLockedError or OSError when it cannot be used."""
+        """Open the outbox, and follow the accounts. Raises OutboxLockedError or OSError when it cannot be used."""
         if self._outbox is not None:
             await self._outbox.start()
+        await self._accounts.start()
         self._dispatcher.start()
 
     async def stop(self, grace: float) -> None:
         """Deliver the usage events that are left, for at most `grace` seconds; the rest stays on disk."""
         await self._catalog.stop()
         await self._dispatcher.stop()
+        await self._accounts.stop()
+        await self._limits.stop()
+        if self._tokens is not None:
+            await self._tokens.stop()
         if self._outbox is not None:
             await self._outbox.stop(grace)
 
@@ -115,29 +141,36 @@ class RouterComponent:
 class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
     def __init__(
         self,
-        authenticator: Authenticator,
+        callers: Callers,
+        running: RunningCalls,
+        limits: Limits,
         routes: Routes,
         dispatcher: Dispatcher,
         catalog: ModelCatalog,
         telemetry: Telemetry,
     ) -> None:
-        self._authenticator = authenticator
+        self._callers = callers
+        self._running = running
+        self._limits = limits
         self._routes = routes
         self._dispatcher = dispatcher
         self._catalog = catalog
         self._telemetry = telemetry
 
-    def reload(self, authenticator: Authenticator, routes: Routes) -> None:
-        self._authenticator, self._routes = authenticator, routes
+    def reload(self, routes: Routes) -> None:
+        self._routes = routes
 
     @override
     async def Chat(
         self, request: gateway_service_pb2.ChatRequest, context: _Context
     ) -> gateway_service_pb2.ChatResponse:
         async def answer(call: Call) -> gateway_service_pb2.ChatResponse:
-            _check_chat(request.call)
+            check_chat(request.call)
             steps = await self._steps(call, request.call.model)
-            response = await self._dispatcher.chat(call, request.call, steps)
+            asked = defaults.chat(call.caller, request.call)
+            async with self._limited(call, metering.of_chat(call.caller, asked)) as hold:
+                response = await self._dispatcher.chat(call, asked, steps)
+                hold.used = metering.total(response.completion.usage)
             metrics.overhead("router", response.timing.router_us / 1e6)
             return response
 
@@ -148,14 +181,19 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
         self, request: gateway_service_pb2.StreamChatRequest, context: _Context
     ) -> None:
         async def answer(call: Call) -> None:
-            _check_chat(request.call)
+            check_chat(request.call)
             steps = await self._steps(call, request.call.model)
             call.span.set(attributes.REQUEST_STREAM, True)
-            metrics.stream_opened("router")
-            try:
-                await self._dispatcher.stream(call, request.call, steps, context.write)
-            finally:
-                metrics.stream_closed("router")
+            asked = defaults.chat(call.caller, request.call)
+            estimate = metering.of_chat(call.caller, asked)
+            async with self._limited(call, estimate) as hold:
+                metrics.stream_opened("router")
+                meter = estimate and metering.StreamMeter(estimate.prompt, context.write)
+                try:
+                    await self._dispatcher.stream(call, asked, steps, meter.write if meter else context.write)
+                finally:
+                    hold.used = meter.tokens() if meter else 0
+                    metrics.stream_closed("router")
 
         await self._serve(attributes.CHAT, request.call.model, context, answer)
 
@@ -164,9 +202,11 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
         self, request: gateway_service_pb2.EmbedRequest, context: _Context
     ) -> gateway_service_pb2.EmbedResponse:
         async def answer(call: Call) -> gateway_service_pb2.EmbedResponse:
-            _check_embed(request.call)
+            check_embed(request.call)
             steps = await self._steps(call, request.call.model)
-            response = await self._dispatcher.embed(call, request.call, steps)
+            async with self._limited(call, metering.of_embed(call.caller, request.call)) as hold:
+                response = await self._dispatcher.embed(call, request.call, steps)
+                hold.used = metering.total(response.embeddings.usage)
             metrics.overhead("router", response.timing.router_us / 1e6)
             return response
 
@@ -177,9 +217,10 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
         self, request: gateway_service_pb2.CountTokensRequest, context: _Context
     ) -> gateway_service_pb2.CountTokensResponse:
         async def answer(call: Call) -> gateway_service_pb2.CountTokensResponse:
-            _check_chat(request.call)
+            check_chat(request.call)
             steps = await self._steps(call, request.call.model)
-            return await self._dispatcher.count_tokens(call, request.call, steps)
+            async with self._limited(call, None):
+                return await self._dispatcher.count_tokens(call, request.call, steps)
 
         return await self._serve(attributes.COUNT_TOKENS, request.call.model, context, answer)
 
@@ -187,20 +228,39 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
     async def ListModels(
         self, request: gateway_service_pb2.ListModelsRequest, context: _Context
     ) -> gateway_service_pb2.ListModelsResponse:
-        async def answer(_call: Call) -> gateway_service_pb2.ListModelsResponse:
-            return await self._catalog.list_models(request.provider)
+        async def answer(call: Call) -> gateway_service_pb2.ListModelsResponse:
+            return allowed.shown(call.caller, await self._catalog.list_models(request.provider))
 
         return await self._serve(LIST_MODELS, "", context, answer)
 
-    async def _steps(self, call: Call, model: str) -> Sequence[Target]:
-        """Where `model` leads, and what stands in. Raises GatewayError MODEL_NOT_FOUND or PROVIDER_DISABLED."""
-        target = self._routes.resolve(model)
+    async def _steps(self, call: Call, name: str) -> Sequence[Target]:
+        """Where `name` leads, and what stands in.
+
+        Raises GatewayError MODEL_NOT_FOUND, PROVIDER_DISABLED or PERMISSION_DENIED.
+        """
+        call.model = defaults.model(call.caller, name, self._routes)
+        target = self._routes.resolve(call.model)
         if target is None:
-            raise self._routes.not_found(model, await self._catalog.ids())
+            raise self._routes.not_found(call.model, allowed.names(call.caller, await self._catalog.ids()))
+        allowed.check(call.caller, call.model, target)
         call.provider = target.provider
         call.span.set(attributes.PROVIDER, attributes.provider_name(target.provider))
         call.span.set(attributes.REQUEST_MODEL, target.model)
-        return self._routes.steps(model, target)
+        return self._routes.steps(call.model, target)
+
+    @asynccontextmanager
+    async def _limited(self, call: Call, estimate: Estimate | None) -> AsyncIterator[Hold]:
+        """Around what a call may use. Raises GatewayError RATE_LIMITED."""
+        hold = await self._limits.admit(call.caller, estimate)
+        call.request_limit, call.token_limit = hold.requests, hold.tokens
+        try:
+            yield hold
+        except asyncio.CancelledError:
+            if estimate is not None and not hold.used:  # the provider read the prompt, whoever reads the answer
+                hold.used = estimate.prompt
+            raise
+        finally:
+            hold.end()
 
     async def _serve(
         self, operation: str, model: str, context: _Context, answer: Callable[[Call], Awaitable[_T]]
@@ -208,25 +268,22 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
         """Around every rpc: who calls, its span, and what becomes of failures."""
         call = self._begin(operation, model, context)
         try:
-            call.key_id = self._authenticator.identify(call.metadata)
+            call.caller = await self._callers.identify(call.metadata)
             call.span.set(attributes.KEY_ID, call.key_id or None)
-            result = await answer(call)
+            call.span.set(attributes.PROJECT, call.caller.project)
+            with self._running.of(call):
+                result = await answer(call)
         except GatewayError as error:
-            _end(call, operation, error)
-            error.details.setdefault("request_id", call.request_id)
-            await abort(context, error)
+            await _fail(call, operation, context, error)
         except asyncio.CancelledError as cancelled:
+            if was_cut(call):
+                await _fail(call, operation, context, revoked())
             _end(call, operation, cancelled)
             raise
         except Exception:  # noqa: BLE001 -- the caller learns that it failed, the log learns why
             _log.exception("router failed", operation=operation)
-            internal = GatewayError(
-                "INTERNAL",
-                "internal error; the logs have it under the request id",
-                details={"request_id": call.request_id},
-            )
-            _end(call, operation, internal)
-            await abort(context, internal)
+            internal = GatewayError("INTERNAL", "internal error; the logs have it under the request id")
+            await _fail(call, operation, context, internal)
         _end(call, operation, None)
         return result
 
@@ -243,6 +300,13 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
         return call
 
 
+async def _fail(call: Call, operation: str, context: _Context, error: GatewayError) -> NoReturn:
+    """End the call with `error`."""
+    _end(call, operation, error)
+    error.details.setdefault("request_id", call.request_id)
+    await abort(context, error)
+
+
 def _end(call: Call, operation: str, error: BaseException | None) -> None:
     call.span.end(error)
     status = metrics.OK
@@ -251,27 +315,17 @@ def _end(call: Call, operation: str, error: BaseException | None) -> None:
     metrics.call_finished("router", operation, call.provider, status, call.elapsed_ns() / 1e9)
 
 
-def _check_chat(call: chat_pb2.ChatCall) -> None:
-    """Check what every chat call must have; the rest is for the adapter, which knows what its provider takes."""
-    _check_model(call.model)
-    if not call.messages:
-        raise invalid("call.messages", "`call.messages` must hold at least one message")
-    for index, message in enumerate(call.messages):
-        if not message.role:
-            raise invalid(f"call.messages[{index}].role", f"`call.messages[{index}].role` is required")
+def _tokens(settings: RouterSettings) -> JwtTokens | None:
+    if settings.jwt is None:
+        return None
+    from aigateway_router.jwt_tokens import JwtTokens  # noqa: PLC0415 -- loaded only where tokens are taken
+
+    return JwtTokens(settings.jwt, settings.key_grace)
 
 
-def _check_embed(call: embedding_pb2.EmbedCall) -> None:
-    _check_model(call.model)
-    if not call.inputs:
-        raise invalid("call.inputs", "`call.inputs` must hold at least one text")
-    for index, item in enumerate(call.inputs):
-        if item.WhichOneof("kind") is None:
-            raise invalid(f"call.inputs[{index}]", f"`call.inputs[{index}]` must hold `text` or `tokens`")
+def _counters(settings: RouterSettings) -> Counters:
+    if settings.redis_url is None:
+        return MemoryCounters()
+    from aigateway_router.policy.shared_counters import SharedCounters  # noqa: PLC0415 -- loaded only with Redis
 
-
-def _check_model(model: str) -> None:
-    if not model:
-        raise invalid("call.model", "`call.model` is required; write `provider/model`, an alias or a model's name")
-    if len(model) > MAX_MODEL_NAME:
-        raise invalid("call.model", f"`call.model` has more than {MAX_MODEL_NAME} characters")
+    return SharedCounters(settings.redis_url)

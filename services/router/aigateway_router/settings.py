@@ -75,7 +75,12 @@ class CallLimits:
     tokens_per_minute: int | None = None
     """Tokens a minute, prompt and answer together."""
     concurrent_calls: int | None = None
-    """Calls under way at the same time."""
+    """Calls under way at the same time, at each router."""
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a limit at all."""
+        return not (self.requests_per_minute is self.tokens_per_minute is self.concurrent_calls is None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ import pytest
 from aigateway_common.settings import ConfigurationError
 from aigateway_launcher.environment import described
 from aigateway_launcher.plan import Overrides, Plan, make
+from aigateway_launcher.reload import pending
 
 KEY = "a-gateway-key-of-some-length"
 
@@ -180,3 +181,21 @@ def test_each_provider_has_limits_of_its_own_and_ollama_time_to_load_a_model(tmp
 def test_a_limit_of_no_time_is_refused_by_name(tmp_path: Path) -> None:
     (mistake,) = problems(tmp_path, "providers:\n  ollama: {idle_timeout: 0}\n")
     assert "`providers.ollama.idle_timeout`" in mistake
+
+
+def test_the_address_of_redis_comes_from_file_or_environment_and_is_checked(tmp_path: Path) -> None:
+    assert plan(tmp_path, REDIS_URL="redis://r:6379").router.redis_url == "redis://r:6379"
+    assert plan(tmp_path, "redis_url: unix:///run/redis.sock\n", REDIS_URL="redis://r").router.redis_url == (
+        "unix:///run/redis.sock"
+    )
+    (problem,) = problems(tmp_path, REDIS_URL="r:6379/secret")
+    assert problem == "REDIS_URL: must begin with redis://, rediss:// or unix://"
+
+
+def test_fallbacks_are_taken_while_running_and_limits_at_the_next_start(tmp_path: Path) -> None:
+    before = plan(tmp_path, AIGATEWAY_SANDBOX="1")
+    after = plan(tmp_path, "fallbacks: {fast: [sandbox/echo]}\n", AIGATEWAY_SANDBOX="1")
+    limited = plan(tmp_path, "limits: {requests_per_minute: 5}\n", AIGATEWAY_SANDBOX="1")
+    assert after.router.fallbacks == {"fast": ("sandbox/echo",)}
+    assert pending(before, after) == []
+    assert pending(before, limited) == ["router"]

@@ -1,0 +1,133 @@
+"""Counters of limits, in memory: what one router counts for itself. See `shared_counters` for several routers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+from aigateway_router.policy.minutes import MINUTE, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Kind = Literal["requests", "tokens"]
+
+
+class Charge(NamedTuple):
+    """What one call adds to one counter."""
+
+    subject: str
+    """Whose counter: `key:ID` or `project:ID`."""
+    kind: Kind
+    limit: int
+    """What the counter may come to."""
+    cost: int
+
+    @property
+    def name(self) -> str:
+        """The counter's name."""
+        return f"{self.subject}:{self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of charges: all of them were counted, or none."""
+
+    granted: bool
+    minute: int
+    """The window that they were counted in."""
+    readings: tuple[Reading, ...]
+    """Each charge's counter, before it."""
+    counters: Counters
+    """Who counted, and so who has to be told the facts."""
+
+
+class Counters(Protocol):
+    """Counts charges."""
+
+    async def take(self, charges: Sequence[Charge]) -> Taken:
+        """Count all of `charges` where each one's limit allows it, else none of them."""
+
+    def settle(self, minute: int, changes: Sequence[tuple[str, int]]) -> None:
+        """Change counters in the window that they were charged in, never below 0; a window that has passed stays.
+
+        Args:
+            minute: The window, as in `Taken`.
+            changes: Names of counters, each with what to add.
+        """
+
+    async def stop(self) -> None:
+        """Finish what is under way, and close."""
+
+
+class MemoryCounters:
+    """Counts in this process. Counters that nobody used for two minutes are forgotten."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._counters: dict[str, _Counter] = {}
+        self._swept = 0
+
+    async def take(self, charges: Sequence[Charge]) -> Taken:
+        """As in `Counters`; does not wait for anything."""
+        minute, elapsed = self._now()
+        if minute != self._swept:
+            self._sweep(minute)
+        readings = tuple(self._reading(charge.name, minute, elapsed) for charge in charges)
+        granted = all(
+            reading.used + charge.cost <= charge.limit for reading, charge in zip(readings, charges, strict=True)
+        )
+        if granted:
+            for charge in charges:
+                self._counters.setdefault(charge.name, _Counter(minute)).add(minute, charge.cost)
+        return Taken(granted, minute, readings, self)
+
+    def settle(self, minute: int, changes: Sequence[tuple[str, int]]) -> None:
+        """As in `Counters`."""
+        now, _ = self._now()
+        for name, change in changes:
+            counter = self._counters.get(name)
+            if counter is not None:
+                counter.roll(now)
+                counter.add(minute, change)
+
+    async def stop(self) -> None:
+        """Nothing is ever under way."""
+
+    def _now(self) -> tuple[int, float]:
+        minute, elapsed = divmod(self._clock(), MINUTE)
+        return int(minute), elapsed
+
+    def _reading(self, name: str, minute: int, elapsed: float) -> Reading:
+        counter = self._counters.get(name)
+        if counter is None:
+            return Reading(0, 0, elapsed)
+        counter.roll(minute)
+        return Reading(counter.previous, counter.current, elapsed)
+
+    def _sweep(self, minute: int) -> None:
+        self._swept = minute
+        self._counters = {name: one for name, one in self._counters.items() if one.minute >= minute - 1}
+
+
+class _Counter:
+    __slots__ = ("current", "minute", "previous")
+
+    def __init__(self, minute: int) -> None:
+        self.minute = minute
+        self.previous = 0
+        self.current = 0
+
+    def roll(self, minute: int) -> None:
+        """Go on to `minute`."""
+        if minute > self.minute:
+            self.previous = self.current if minute == self.minute + 1 else 0
+            self.current = 0
+            self.minute = minute
+
+    def add(self, minute: int, amount: int) -> None:
+        if minute == self.minute:
+            self.current = max(0, self.current + amount)
+        elif minute == self.minute - 1:
+            self.previous = max(0, self.previous + amount)

@@ -1,0 +1,220 @@
+"""How much a caller may use: calls and tokens a minute, calls at the same time, of their key and of their project.
+
+Tokens are set aside by estimate before a call and put right by fact after it, in the minute that the call began in.
+Calls at the same time are counted by each router for itself. Counting is `counters`' and `shared_counters`' business.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from aigateway.v1 import gateway_service_pb2
+from aigateway_common import metrics
+from aigateway_common.errors import GatewayError
+
+from aigateway_router.policy.counters import Charge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from aigateway_router.callers import Caller
+    from aigateway_router.policy.counters import Counters, Kind, Taken
+    from aigateway_router.policy.minutes import Reading
+    from aigateway_router.settings import CallLimits
+
+DEFAULT_OUTPUT: Final = 1024
+"""Tokens that are set aside for an answer whose length nobody limited."""
+_BUSY_RETRY: Final = 1.0
+"""Seconds after which to try again when too many calls are under way: nobody knows when one ends."""
+_WORDS: Final = {"requests": "call", "tokens": "token"}
+
+LimitState = gateway_service_pb2.LimitState
+
+
+class Estimate(NamedTuple):
+    """The tokens that a call may use, before it is made."""
+
+    prompt: int
+    output: int | None
+    """All answers together; None when the call does not limit them."""
+
+    def within(self, limit: int) -> int:
+        """What to set aside. A guess at the length of the answer never makes a call too large for a limit."""
+        if self.output is not None:
+            return self.prompt + self.output
+        return max(self.prompt, min(self.prompt + DEFAULT_OUTPUT, limit))
+
+
+class Hold:
+    """What one call has taken of its caller's limits; to be ended once, whatever became of the call."""
+
+    __slots__ = ("_limits", "_subjects", "_taken", "_tokens", "requests", "tokens", "used")
+
+    def __init__(self, limits: Limits, subjects: tuple[str, ...]) -> None:
+        self._limits = limits
+        self._subjects = subjects
+        self._taken: Taken | None = None
+        self._tokens: list[Charge] = []
+        self.requests: gateway_service_pb2.LimitState | None = None
+        """What is left of the tightest limit on calls; None without one."""
+        self.tokens: gateway_service_pb2.LimitState | None = None
+        """What is left of the tightest limit on tokens; None without one."""
+        self.used = 0
+        """The tokens that the call used; to be set before the end."""
+
+    def take(self, taken: Taken, charges: list[Charge]) -> None:
+        """Note what was counted."""
+        self._taken = taken
+        self._tokens = [charge for charge in charges if charge.kind == "tokens"]
+        self.requests = _tightest("requests", taken, charges)
+        self.tokens = _tightest("tokens", taken, charges)
+
+    def end(self) -> None:
+        """Give back what was not used, or charge what was used beyond it."""
+        self._limits.leave(self._subjects)
+        self._subjects = ()
+        changes = [(charge.name, self.used - charge.cost) for charge in self._tokens if self.used != charge.cost]
+        self._tokens = []
+        if changes and self._taken is not None:
+            self._taken.counters.settle(self._taken.minute, changes)
+
+
+class Limits:
+    """Admits calls."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._running: dict[str, int] = {}
+        self._free = Hold(self, ())
+
+    async def admit(self, caller: Caller, estimate: Estimate | None) -> Hold:
+        """Take what a call needs of its caller's limits.
+
+        Args:
+            caller: Who calls.
+            estimate: The tokens that it may use; None for a call that uses none, or whose tokens nobody counts.
+
+        Raises:
+            GatewayError: RATE_LIMITED, which names the limit; then nothing was taken.
+        """
+        limited = [(subject, limits) for subject, limits in _subjects(caller) if limits.is_set]
+        if not limited:
+            return self._free
+        hold = Hold(self, self._enter(limited))
+        try:
+            charges = list(_charges(limited, estimate))
+            if charges:
+                hold.take(await self._take(charges), charges)
+        except BaseException:
+            hold.end()
+            raise
+        return hold
+
+    async def stop(self) -> None:
+        """Finish counting."""
+        await self._counters.stop()
+
+    def leave(self, subjects: Iterable[str]) -> None:
+        """A call under way has ended."""
+        for subject in subjects:
+            left = self._running[subject] - 1
+            if left:
+                self._running[subject] = left
+            else:
+                del self._running[subject]
+
+    async def _take(self, charges: list[Charge]) -> Taken:
+        taken = await self._counters.take(charges)
+        if not taken.granted:
+            raise _refusal(taken, charges)
+        return taken
+
+    def _enter(self, limited: list[tuple[str, CallLimits]]) -> tuple[str, ...]:
+        subjects = [(subject, most) for subject, limits in limited if (most := limits.concurrent_calls) is not None]
+        for subject, most in subjects:
+            if self._running.get(subject, 0) >= most:
+                metrics.limited("concurrent")
+                text = f"the limit of {_whose(subject)}, {_count(most, 'call')} at the same time, is reached"
+                raise GatewayError("RATE_LIMITED", f"{text}; wait for one to end", retry_after=_BUSY_RETRY)
+        for subject, _ in subjects:
+            self._running[subject] = self._running.get(subject, 0) + 1
+        return tuple(subject for subject, _ in subjects)
+
+
+def _subjects(caller: Caller) -> tuple[tuple[str, CallLimits], tuple[str, CallLimits]]:
+    return (
+        (f"key:{caller.key_id or '-'}", caller.key_limits),
+        (f"project:{caller.project}", caller.project_limits),
+    )
+
+
+def _charges(limited: list[tuple[str, CallLimits]], estimate: Estimate | None) -> Iterator[Charge]:
+    for subject, limits in limited:
+        if limits.requests_per_minute is not None:
+            yield Charge(subject, "requests", limits.requests_per_minute, 1)
+        if limits.tokens_per_minute is not None and estimate is not None:
+            yield Charge(subject, "tokens", limits.tokens_per_minute, estimate.within(limits.tokens_per_minute))
+
+
+def _tightest(kind: Kind, taken: Taken, charges: list[Charge]) -> gateway_service_pb2.LimitState | None:
+    """What is left of the limit of `kind` that is nearest to its end."""
+    states = [
+        _state(charge.limit, reading.plus(charge.cost) if taken.granted else reading)
+        for charge, reading in zip(charges, taken.readings, strict=True)
+        if charge.kind == kind
+    ]
+    return min(states, key=lambda state: state.remaining, default=None)
+
+
+def _state(limit: int, reading: Reading) -> gateway_service_pb2.LimitState:
+    return LimitState(limit=limit, remaining=reading.remaining(limit), reset_ms=math.ceil(reading.reset() * 1000))
+
+
+def _refusal(taken: Taken, charges: list[Charge]) -> GatewayError:
+    """The error for the limit that has to be waited for longest, with what is left of each kind."""
+    refused = [
+        (charge, reading)
+        for charge, reading in zip(charges, taken.readings, strict=True)
+        if reading.used + charge.cost > charge.limit
+    ]
+    details: dict[str, str] = {}
+    shown = {kind: _tightest(kind, taken, charges) for kind in ("requests", "tokens")}
+    for charge, reading in refused:  # the limit that refused is the one to show
+        shown[charge.kind] = _state(charge.limit, reading)
+    for kind, state in shown.items():
+        if state is not None:
+            details |= {
+                f"limit_{kind}": str(state.limit),
+                f"remaining_{kind}": str(state.remaining),
+                f"reset_{kind}_ms": str(state.reset_ms),
+            }
+    metrics.limited(refused[0][0].kind)
+    for charge, _ in refused:
+        if charge.cost > charge.limit:
+            return GatewayError("RATE_LIMITED", _too_large(charge), details=details)
+    charge, reading = max(refused, key=lambda one: one[1].wait(one[0].limit, one[0].cost))
+    wait = reading.wait(charge.limit, charge.cost)
+    return GatewayError(
+        "RATE_LIMITED",
+        f"the limit of {_whose(charge.subject)}, {_count(charge.limit, _WORDS[charge.kind])} a minute, is reached; "
+        f"try again in {math.ceil(wait)} s",
+        details=details,
+        retry_after=wait,
+    )
+
+
+def _too_large(charge: Charge) -> str:
+    limit = f"the limit of {_whose(charge.subject)} is {_count(charge.limit, _WORDS[charge.kind])} a minute"
+    if charge.kind == "requests":
+        return f"{limit}: no call fits"
+    return f"{limit}, and this call alone may use {charge.cost:,}; shorten the prompt or lower its most output tokens"
+
+
+def _whose(subject: str) -> str:
+    kind, _, name = subject.partition(":")
+    return f"the project `{name}`" if kind == "project" else "this key"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

@@ -1,0 +1,143 @@
+"""Limits that several routers share in a real Redis, and what becomes of them while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from aigateway_common import metrics
+from aigateway_common.errors import GatewayError
+from aigateway_router.callers import Caller
+from aigateway_router.policy import shared_counters
+from aigateway_router.policy.counters import Charge
+from aigateway_router.policy.limits import Estimate, Limits
+from aigateway_router.policy.shared_counters import PREFIX, SharedCounters
+from aigateway_router.settings import CallLimits
+from redis.asyncio import Redis
+from support.redis import RedisServer, running
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with running() as started:
+        yield started
+
+
+@pytest.fixture
+async def counters(server: RedisServer) -> AsyncIterator[list[SharedCounters]]:
+    """Two routers' counters, over an empty Redis."""
+    async with Redis.from_url(server.url) as client:
+        await client.flushall()
+    both = [SharedCounters(server.url), SharedCounters(server.url)]
+    yield both
+    for one in both:
+        await one.stop()
+
+
+def requests(limit: int = 3, cost: int = 1, subject: str = "key:a") -> Charge:
+    return Charge(subject, "requests", limit, cost)
+
+
+def tokens(limit: int = 100, cost: int = 10, subject: str = "key:a") -> Charge:
+    return Charge(subject, "tokens", limit, cost)
+
+
+async def test_what_one_router_counts_counts_for_the_other(counters: list[SharedCounters]) -> None:
+    one, two = counters
+    granted = [(await router.take([requests()])).granted for router in (one, two, one, two)]
+    assert granted == [True, True, True, False]
+    assert (await two.take([requests(subject="key:b")])).granted
+
+
+async def test_all_charges_are_counted_or_none(counters: list[SharedCounters]) -> None:
+    one, _ = counters
+    assert not (await one.take([requests(), tokens(cost=101)])).granted
+    taken = await one.take([requests(), tokens()])
+    assert (taken.granted, [reading[:2] for reading in taken.readings]) == (True, [(0, 0), (0, 0)])
+    assert 0 <= taken.readings[0].elapsed < 60
+    again = await one.take([requests(), tokens()])
+    # The minute may have turned between the two.
+    assert {max(reading[:2]) for reading in again.readings} == {1, 10}
+
+
+async def test_many_at_once_never_get_more_than_the_limit(counters: list[SharedCounters]) -> None:
+    taken = await asyncio.gather(*(counters[number % 2].take([tokens(cost=7)]) for number in range(60)))
+    assert all(one.counters in counters for one in taken)
+    assert sum(one.granted for one in taken) in {14, 15}  # the window slides by a token now and then
+
+
+async def test_facts_reach_the_minute_of_the_call_and_never_go_below_zero(
+    counters: list[SharedCounters], server: RedisServer
+) -> None:
+    one, two = counters
+    taken = await one.take([tokens(cost=80)])
+    name = tokens().name
+    one.settle(taken.minute, [(name, -50)])
+    one.settle(taken.minute - 2, [(name, 1000)])
+    two.settle(taken.minute, [(name, 15), ("key:unknown:tokens", 5)])
+    async with Redis.from_url(server.url) as client:
+        for router in counters:
+            await asyncio.gather(*router._settling)
+        assert await client.hget(PREFIX + name, str(taken.minute)) == b"45"
+        assert not await client.exists(PREFIX + "key:unknown:tokens")
+        one.settle(taken.minute, [(name, -1000)])
+        await asyncio.gather(*one._settling)
+        assert await client.hgetall(PREFIX + name) == {str(taken.minute).encode(): b"0"}
+        assert 0 < await client.ttl(PREFIX + name) <= 180
+
+
+async def test_counters_of_passed_minutes_are_dropped(counters: list[SharedCounters], server: RedisServer) -> None:
+    taken = await counters[0].take([tokens()])
+    name = PREFIX + tokens().name
+    async with Redis.from_url(server.url) as client:
+        await client.hset(name, mapping={str(taken.minute - 2): 90, str(taken.minute - 30): 90})
+        assert (await counters[1].take([tokens()])).granted
+        assert all(int(field) >= taken.minute for field in await client.hkeys(name))
+
+
+async def test_while_redis_is_away_each_router_counts_for_itself(
+    server: RedisServer, counters: list[SharedCounters], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = [Limits(one) for one in counters]
+    caller = Caller(key_id="a", key_limits=CallLimits(requests_per_minute=2, tokens_per_minute=100))
+    await limits[0].admit(caller, Estimate(1, 1))
+    server.stop()
+    try:
+        for own in limits:
+            for _ in range(2):
+                hold = await own.admit(caller, Estimate(10, 10))
+                hold.used = 5
+                hold.end()
+            with pytest.raises(GatewayError, match="2 calls a minute"):
+                await own.admit(caller, Estimate(1, 1))
+        assert metrics.REGISTRY.get_sample_value("aigateway_shared_limits_available") == 0
+        assert not counters[0]._settling
+    finally:
+        server.start()
+    monkeypatch.setattr(shared_counters, "PAUSE", 0.0)
+    for one in counters:
+        one._away_until = 0.0
+    granted = [(await own.take([requests(2)])).granted for own in (*counters, counters[0])]
+    assert granted == [True, True, False]
+    assert metrics.REGISTRY.get_sample_value("aigateway_shared_limits_available") == 1
+
+
+async def test_a_redis_that_never_answers_costs_a_moment_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = 0
+
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await _reader.read()
+        writer.close()
+
+    monkeypatch.setattr(shared_counters, "PATIENCE", 0.05)
+    monkeypatch.setattr(shared_counters, "PAUSE", 60.0)
+    listening = await asyncio.start_server(silent, "127.0.0.1", 0)
+    counters = SharedCounters(f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+    assert [(await counters.take([requests()])).granted for _ in range(4)] == [True, True, True, False]
+    assert connections == 1
+    await counters.stop()
+    listening.close()
+    await listening.wait_closed()
