@@ -39,6 +39,7 @@ from support.router import (
     models,
     refused,
     stream_request,
+    text,
 )
 from support.scripted_accounts import bearer
 
@@ -131,7 +132,7 @@ async def test_a_key_is_made_used_limited_rotated_and_revoked(tmp_path: Path) ->
 
 
 async def test_a_cut_key_ends_its_stream(tmp_path: Path) -> None:
-    provider = ScriptedProvider(stream=hangs(*chunks([START])))
+    provider = ScriptedProvider(stream=hangs(*chunks([START, text("x")])))
     async with pair(tmp_path, provider) as both:
         made = await both.key("default")
         stream = both.gateway.StreamChat(stream_request(), metadata=bearer(made.secret))

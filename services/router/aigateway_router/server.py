@@ -80,9 +80,9 @@ class RouterComponent:
         self._tokens = _tokens(settings)
         self._callers = Callers(settings, self._accounts, self._tokens)
         self._limits = Limits(_counters(settings))
-        self._dispatcher = Dispatcher(
-            providers, UsageEmitter(self._outbox), Budgets(usage, self._accounts), telemetry, settings
-        )
+        self.budgets = Budgets(usage, self._accounts)
+        """Money for attempts."""
+        self._dispatcher = Dispatcher(providers, UsageEmitter(self._outbox), self.budgets, telemetry, settings)
         self._servicer = _GatewayServicer(
             self._callers,
             running,
