@@ -66,16 +66,16 @@ class Gate:
             return
         turn = asyncio.get_running_loop().create_future()
         seconds = min(patience, self._limit.queue_seconds)
-        if seconds <= 0 or not self._queue.push(project, turn):
+        if seconds <= 0 or not self._queues(project, turn):
             raise self._refusal()
         try:
             await asyncio.wait((turn,), timeout=seconds)
         except asyncio.CancelledError:
-            if not self._queue.remove(project, turn):
+            if not (self._queue.remove(project, turn) or turn.cancelled()):
                 self.leave()  # the place came at the same moment, and goes to the next
             raise
-        # Out of the queue means that the place is here, even if the time ended at the same moment.
-        if self._queue.remove(project, turn):
+        # Out of the queue means that the place is here, even if the time ended at the same moment, or that it had to go.
+        if self._queue.remove(project, turn) or turn.cancelled():
             raise self._refusal()
 
     def leave(self) -> None:
@@ -86,6 +86,16 @@ class Gate:
             self._in_flight -= 1
         else:
             turn.set_result(None)
+
+    def _queues(self, project: str, turn: asyncio.Future[None]) -> bool:
+        """Let a call wait, in place of the newest of a project that has more waiting if there is no room."""
+        if self._queue.push(project, turn):
+            return True
+        displaced = self._queue.make_room(project)
+        if displaced is None:
+            return False
+        displaced.cancel()
+        return self._queue.push(project, turn)
 
     def _refusal(self) -> GatewayError:
         return GatewayError(

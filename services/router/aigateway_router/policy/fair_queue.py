@@ -37,6 +37,18 @@ class FairQueue(Generic[T]):
         self._size += 1
         return True
 
+    def make_room(self, project: str) -> T | None:
+        """Take out the newest item of the longest line when `project` has two fewer waiting; None: it has to go.
+
+        So one project that asks a lot cannot fill the queue against the others.
+        """
+        longest = max(self._lines, key=lambda name: len(self._lines[name]), default=None)
+        if longest is None or len(self._lines[longest]) < len(self._lines.get(project, ())) + 2:
+            return None
+        item = next(reversed(self._lines[longest]))
+        self.remove(longest, item)
+        return item
+
     def pop(self) -> T | None:
         """Take the item whose turn it is; None: nothing waits."""
         if not self._lines:

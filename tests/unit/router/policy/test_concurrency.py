@@ -84,6 +84,24 @@ async def test_a_full_queue_refuses_at_once_and_says_whose_limit_it_is() -> None
     await waiting
 
 
+async def test_in_a_full_queue_the_newest_of_the_busiest_project_makes_room_for_another() -> None:
+    entrance = gate(queued=2)
+    await entrance.enter("p", 0)
+    first, second = await waiter(entrance, "busy"), await waiter(entrance, "busy")
+    other = await waiter(entrance, "quiet")
+    with pytest.raises(GatewayError) as refused:
+        await second
+    assert refused.value.reason.name == "RATE_LIMITED"
+    with pytest.raises(GatewayError):
+        await entrance.enter("busy", PATIENT)
+    entrance.leave()
+    await first
+    entrance.leave()
+    await other
+    entrance.leave()
+    assert (entrance.in_flight, entrance.queued) == (0, 0)
+
+
 async def test_without_a_queue_and_without_patience_nobody_waits() -> None:
     for entrance, patience in ((gate(queued=0), PATIENT), (gate(), 0.0), (gate(), -1.0)):
         await entrance.enter("p", 0)

@@ -43,6 +43,19 @@ def test_it_never_holds_more_than_it_may() -> None:
     assert not FairQueue[str](0).push("a", "a1")
 
 
+def test_a_project_that_asks_a_lot_makes_room_for_others_and_nobody_else_does() -> None:
+    queue = FairQueue[str](3)
+    for name in ("a1", "a2", "a3"):
+        queue.push(name[0], name)
+    assert queue.make_room("b") == "a3"
+    assert queue.push("b", "b1")
+    assert queue.make_room("c") == "a2"
+    assert queue.push("c", "c1")
+    assert [queue.make_room(project) for project in "abcd"] == [None, None, None, None]
+    assert drained(queue) == ["a1", "b1", "c1"]
+    assert FairQueue[str](3).make_room("a") is None
+
+
 def test_who_goes_away_leaves_no_trace() -> None:
     queue = FairQueue[str](3)
     for name in ("a1", "b1", "b2"):
