@@ -74,7 +74,7 @@ class Gate:
             if not (self._queue.remove(project, turn) or turn.cancelled()):
                 self.leave()  # the place came at the same moment, and goes to the next
             raise
-        # Out of the queue means that the place is here, even if the time ended at the same moment, or that it had to go.
+        # Out of the queue means that the place is here, even if the time ended at that moment, or that it had to go.
         if self._queue.remove(project, turn) or turn.cancelled():
             raise self._refusal()
 
