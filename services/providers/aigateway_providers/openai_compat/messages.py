@@ -35,6 +35,10 @@ _AUDIO_FORMATS: Final[Mapping[str, str]] = {
     "audio/mp3": "mp3",
 }
 _NOTHING: Final = (b"null", b"[]", b'""')
+_CITES: Final = frozenset({"annotations", "citations"})
+_CITED: Final = "what an earlier answer cites has no place in a chat message that is sent"
+"""An assistant message that is sent has content, name, refusal, audio and calls; `annotations` stand in answers alone
+(https://platform.openai.com/docs/api-reference/chat/create#chat-create-messages)."""
 _MEDIA: Final = frozenset({"image", "audio", "file"})
 DIALECT: Final = message_pb2.DIALECT_OPENAI_CHAT
 
@@ -82,14 +86,15 @@ class MessageWriter:
         return written
 
     def carry(self, target: Json, json: bytes, field: str) -> None:
-        """Merge extra fields of the caller's dialect into `target`, or note that they are left out."""
+        """Merge extra fields of the caller's dialect into `target`, or note what they said and is left out."""
         if not json:
             return
         if self._own:
             splice.merge(target, json, field)
-        else:
-            for key in splice.members(json, field):
-                self._report.dropped(f"{field}.{key}")
+            return
+        for key, value in splice.members(json, field).items():
+            if value not in _NOTHING:
+                self._report.dropped(f"{field}.{key}", _CITED if key in _CITES else "")
 
     def native(self, part: message_pb2.NativePart, field: str) -> orjson.Fragment | None:
         """A piece in a provider's own JSON, or None (and a note) when it is another provider's."""
@@ -123,7 +128,7 @@ class MessageWriter:
         """Take out what the host refuses."""
         for key in self._profile.message_unsupported:
             if key in out and orjson.dumps(out.pop(key)) not in _NOTHING:
-                self._report.dropped(f"{field}.{key}")
+                self._report.dropped(f"{field}.{key}", _CITED if key in _CITES else "")
 
     def _role(self, message: message_pb2.Message, field: str) -> str:
         role = _ROLES.get(message.role)

@@ -556,6 +556,28 @@ def test_groq_is_spared_what_it_answers_with_400() -> None:
     ]
 
 
+@pytest.mark.parametrize("host", ["openai", "groq"])
+def test_what_an_earlier_answer_cites_is_left_out_with_the_reason_and_what_says_nothing_goes_unsaid(host: str) -> None:
+    """OpenAI's assistant messages take no `annotations`: its API document has them in answers alone."""
+    cited = b'{"id":"msg_1","annotations":[{"type":"url_citation","url":"https://x"}],"logprobs":[]}'
+    plain = b'{"annotations":[],"logprobs":[],"phase":null}'
+    given = call(
+        dialect=message_pb2.DIALECT_OPENAI_RESPONSES,
+        messages=[assistant(text("See", extra_json=cited), text("also", extra_json=plain)), user()],
+    )
+    body, notes = to_body(given, PROFILES[host], provider=host, stream=False)
+    assert json.loads(body)["messages"][0]["content"] == [
+        {"type": "text", "text": "See"},
+        {"type": "text", "text": "also"},
+    ]
+    assert {note.field: note.detail for note in notes} == {
+        "messages[0].content[0].id": "",
+        "messages[0].content[0].annotations": (
+            "what an earlier answer cites has no place in a chat message that is sent"
+        ),
+    }
+
+
 def test_several_answers_are_refused_where_the_host_gives_one() -> None:
     assert refused("groq", options=chat_pb2.GenerationOptions(n=2)) == ("UNSUPPORTED", "n")
 
