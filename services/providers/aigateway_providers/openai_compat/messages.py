@@ -10,7 +10,7 @@ import orjson
 from aigateway.v1 import message_pb2
 from aigateway_common.errors import GatewayError
 
-from aigateway_providers import splice
+from aigateway_providers import paths, splice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,8 +105,8 @@ class MessageWriter:
 
     def _message(self, message: message_pb2.Message, field: str, written: list[Json]) -> None:
         turn = _Turn([], [], [], {}, listed=message.content_shape == message_pb2.CONTENT_SHAPE_LIST)
-        for part in message.parts:
-            self._part(part, turn, field)
+        for part, path in paths.of_parts(message, field):
+            self._part(part, turn, path)
         written.extend(turn.results)
         if turn.results and not (turn.content or turn.calls):
             if message.extra_json:
@@ -139,7 +139,7 @@ class MessageWriter:
     def _part(self, part: message_pb2.Part, turn: _Turn, field: str) -> None:
         match part.WhichOneof("kind"):
             case "tool_call":
-                turn.calls.append(self._tool_call(part, f"{field}.tool_calls[{len(turn.calls)}]"))
+                turn.calls.append(self._tool_call(part, field))
             case "tool_result":
                 turn.results.append(self._tool_result(part, field))
             case "reasoning":
@@ -149,7 +149,7 @@ class MessageWriter:
             case "refusal" if self._profile.refusals and not turn.listed:
                 turn.extra["refusal"] = part.refusal.text
             case _:
-                self._content(part, turn, f"{field}.content[{len(turn.content)}]")
+                self._content(part, turn, field)
 
     def _content(self, part: message_pb2.Part, turn: _Turn, field: str) -> None:
         piece = self._piece(part, field)
@@ -268,7 +268,7 @@ class MessageWriter:
             return  # it belongs to the provider that made it
         name = self._reasoning_field
         if not name:
-            self._report.dropped(f"{field}.reasoning_content", "this model takes no earlier reasoning")
+            self._report.dropped(field, "this model takes no earlier reasoning")
             return
         turn.extra[name] = f"{turn.extra.get(name, '')}{part.reasoning.text}"
 

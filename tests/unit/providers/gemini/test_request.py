@@ -402,7 +402,7 @@ def test_state_of_other_providers_is_never_sent() -> None:
         {"text": "Yes"},
         {"functionCall": {"name": "f", "args": {}, "id": "a"}},
     ]
-    assert report == {"messages[0].content[0]": "dropped"}
+    assert report == {"messages[0].reasoning_content": "dropped"}
 
 
 def test_foreign_tool_calls_are_marked_for_gemini_3_on_the_first_call_of_each_step() -> None:
