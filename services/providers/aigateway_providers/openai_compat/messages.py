@@ -246,7 +246,7 @@ class MessageWriter:
         _set_content(out, turn, result.content_shape)
         if out.get("content") is None:  # a tool message must have content
             out["content"] = ""
-        if result.HasField("is_error"):
+        if result.is_error:
             self._report.dropped(f"{field}.is_error", "say it in the content")
         if part.HasField("cache_control"):
             self._report.dropped(f"{field}.cache_control")

@@ -240,7 +240,7 @@ class ItemWriter:
         result = part.tool_result
         kind = "custom_tool_call_output" if result.call_id in self._custom else "function_call_output"
         out: Json = {"type": kind, "call_id": result.call_id, "output": self._output(result, field)}
-        if result.HasField("is_error"):
+        if result.is_error:
             self._report.dropped(f"{field}.is_error", "say it in the content")
         self.carry(out, part.extra_json, field)
         if self._extra and len(self._message.parts) == 1:

@@ -332,6 +332,12 @@ def test_limits_and_sampling_have_their_gemini_names() -> None:
     }
 
 
+def test_more_stop_texts_than_gemini_takes_are_all_sent_for_it_to_refuse() -> None:
+    stops = [str(number) for number in range(7)]
+    body, report = sent(call(say(USER, "Hi"), options=chat_pb2.GenerationOptions(stop=stops)))
+    assert (body["generationConfig"], report) == ({"stopSequences": stops}, {})
+
+
 def test_pictures_sound_and_documents_are_inline_data() -> None:
     turn = contents(
         say(

@@ -201,6 +201,14 @@ SHOWN = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw
 
 
 @pytest.mark.parametrize("host", ["openai", "groq"])
+def test_a_result_that_says_it_did_not_fail_loses_nothing(host: str) -> None:
+    given = message_pb2.ToolResult(call_id="c1", content=[text("1")], is_error=False)
+    strict = chat_pb2.TRANSLATION_POLICY_STRICT
+    body, notes = sent(call(messages=[tool_turn(message_pb2.Part(tool_result=given))], translation_policy=strict), host)
+    assert (body["messages"], notes) == ([{"role": "tool", "tool_call_id": "c1", "content": "1"}], [])
+
+
+@pytest.mark.parametrize("host", ["openai", "groq"])
 def test_media_of_tool_results_follow_the_whole_run_of_them_in_a_user_message(host: str) -> None:
     given = (
         tool_turn(result("c1", text("A dot."), picture())),

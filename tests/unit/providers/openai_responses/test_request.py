@@ -253,6 +253,10 @@ def test_a_failed_tool_and_a_name_are_reported() -> None:
     assert notes == ["messages[0].is_error", "messages[1].name"]
 
 
+def test_a_result_that_says_it_did_not_fail_loses_nothing() -> None:
+    assert sent(turn("tool", tool_result(text("x"), is_error=False)))[1] == []
+
+
 def test_functions_of_other_dialects_are_not_made_strict_by_silence() -> None:
     tool = message_pb2.Tool(function=message_pb2.FunctionTool(name="f"))
     schema = message_pb2.Tool(
