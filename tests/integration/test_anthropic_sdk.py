@@ -296,6 +296,26 @@ async def test_marks_of_what_is_worth_caching_are_reported_where_they_say_nothin
     assert b"cache_control" not in whole.upstream.requests[0].body
 
 
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.provider != "anthropic"], ids=lambda case: case.provider
+)
+async def test_a_report_has_the_callers_own_index_after_results_of_tools(
+    whole: Whole, sdk: anthropic.AsyncAnthropic, case: Case
+) -> None:
+    whole.answer(case.whole)
+    marked: Any = {"type": "text", "text": "Go on", "cache_control": MARK}
+    said: Any = [
+        *HI,
+        {"role": "assistant", "content": [{"type": "tool_use", "id": c, "name": "f", "input": {}} for c in "ab"]},
+        {
+            "role": "user",
+            "content": [*({"type": "tool_result", "tool_use_id": c, "content": "r"} for c in "ab"), marked],
+        },
+    ]
+    raw = await sdk.messages.with_raw_response.create(model=case.name, max_tokens=9, messages=said)
+    assert "messages[2].content[2].cache_control=dropped" in raw.headers["x-gateway-translation"]
+
+
 @pytest.mark.parametrize("header", [{"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}])
 async def test_the_key_may_be_anthropics_header_or_a_bearer_token(whole: Whole, header: dict[str, str]) -> None:
     whole.answer(CASES[2].whole)

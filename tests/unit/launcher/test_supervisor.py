@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aigateway_launcher.plan import Overrides, make
-from aigateway_launcher.supervisor import Child, Supervisor
+from aigateway_launcher.supervisor import PRIVATE_PORTS, Child, Supervisor
 
 ENVIRONMENT = {
     "PATH": "/bin",
@@ -50,3 +50,10 @@ def test_the_router_and_the_edge_are_told_where_the_others_are(tmp_path: Path) -
 
 def test_an_ollama_that_was_found_is_named_to_its_adapter(tmp_path: Path) -> None:
     assert children(tmp_path)["provider:ollama"].environment["OLLAMA_URL"] == "http://localhost:11434"
+
+
+def test_the_ports_of_services_are_none_that_systems_hand_out(tmp_path: Path) -> None:
+    got = children(tmp_path)
+    ports = [int(child.arguments[child.arguments.index("--grpc-port") + 1]) for child in list(got.values())[:-1]]
+    assert set(ports) <= set(PRIVATE_PORTS)
+    assert len(set(ports)) == len(ports)

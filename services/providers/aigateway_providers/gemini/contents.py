@@ -12,6 +12,7 @@ import msgspec
 from aigateway.v1 import message_pb2
 from aigateway_common.errors import GatewayError, invalid
 
+from aigateway_providers import paths
 from aigateway_providers.gemini import media, results, thinking, wire
 
 if TYPE_CHECKING:
@@ -71,8 +72,7 @@ class Conversation:
 
     def _instruct(self, message: message_pb2.Message, path: str) -> None:
         """Instructions, wherever they stand, go in order into the one system instruction, which is text."""
-        for number, part in enumerate(message.parts):
-            where = f"{path}.content[{number}]"
+        for part, where in paths.of_parts(message, path):
             if part.WhichOneof("kind") != "text":
                 raise _unsupported(part, where)
             if part.text.text:
@@ -89,8 +89,7 @@ class Conversation:
     def _heard(self, message: message_pb2.Message, path: str) -> None:
         """A turn of the user or of tools: results first, all of one step in one content."""
         others: list[Any] = []
-        for number, part in enumerate(message.parts):
-            where = f"{path}.content[{number}]"
+        for part, where in paths.of_parts(message, path):
             if part.WhichOneof("kind") == "tool_result":
                 self._result(part.tool_result, path)
                 self._uncached(part, path)
@@ -132,12 +131,12 @@ class Conversation:
     def _said(self, message: message_pb2.Message, path: str) -> list[Any]:
         """A turn of the model."""
         parts: list[Any] = []
-        calls = 0
-        for number, part in enumerate(message.parts):
+        first = True
+        for part, where in paths.of_parts(message, path):
             if part.WhichOneof("kind") == "tool_call":
-                parts.append(self._call(part, f"{path}.tool_calls[{calls}]", first=calls == 0))
-                calls += 1
-            elif (made := self._translated(part, f"{path}.content[{number}]")) is not None:
+                parts.append(self._call(part, where, first=first))
+                first = False
+            elif (made := self._translated(part, where)) is not None:
                 parts.append(made)
         return parts
 

@@ -1,7 +1,10 @@
 """Pictures, sound and documents as Gemini takes them: bytes inside the request, or the address of a stored file.
 
-Not for fetching: the API reads its own files, `gs://` addresses and YouTube; what else the web has is fetched for it
-beforehand, as `TAKES` says.
+Not for fetching: the API is left to read its own files, `gs://` addresses and YouTube; what else the web has is fetched
+for it beforehand, as `TAKES` says. Since January 2026 it reads public https addresses by itself as well
+(https://ai.google.dev/gemini-api/docs/file-input-methods#external-urls), and is still not asked to: not the models of
+2.0, no sound and no HEIC; it wants the type told beforehand; and it fails now and then on addresses that work
+(https://github.com/googleapis/js-genai/issues/1385), where our own fetch succeeds or says what is wrong.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ _PDF: Final = media_types.PDF
 
 _FILES: Final = "https://generativelanguage.googleapis.com/v1beta/files/"
 """Where the Files API keeps files (https://ai.google.dev/gemini-api/docs/files)."""
+_WEB: Final = ("https://", "http://")
 _READABLE: Final = (
     "https://generativelanguage.googleapis.com/",
     "https://www.youtube.com/",
@@ -46,7 +50,7 @@ TAKES: Final = Takes(
         "audio": media_types.AUDIO,
         "file": frozenset({media_types.PDF, *_IMAGES, *media_types.AUDIO, *_TEXTS}),
     },
-    fetch=lambda url: url.startswith(("https://", "http://")) and not url.startswith(_READABLE),
+    fetch=lambda url: url[:8].lower().startswith(_WEB) and not url.startswith(_READABLE),
 )
 """What is fetched for Gemini."""
 
@@ -129,7 +133,7 @@ def _stored(uri: str, kind: str) -> dict[str, Any]:
 def _not_readable(param: str) -> GatewayError:
     return GatewayError(
         "UNSUPPORTED",
-        f"`{param}`: Gemini does not read addresses of the web; send the bytes as a `data:` URL, "
-        "or the address of a file stored with the Gemini Files API",
+        f"`{param}`: for Gemini the gateway fetches `https://` and `http://` addresses only; send one of those, the "
+        "bytes as a `data:` URL, or the address of a file stored with the Gemini Files API",
         details={"param": param},
     )

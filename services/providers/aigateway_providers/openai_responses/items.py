@@ -15,7 +15,7 @@ import orjson
 from aigateway.v1 import message_pb2
 from aigateway_common.errors import GatewayError
 
-from aigateway_providers import splice
+from aigateway_providers import paths, splice
 from aigateway_providers.openai_responses.response import DIALECT, ITEM_FIELDS, rest
 
 if TYPE_CHECKING:
@@ -110,8 +110,8 @@ class ItemWriter:
         self._message = message
         self._extra = message.extra_json
         self._cited = [] if self._own or message.role != message_pb2.ROLE_ASSISTANT else self._citations(field)
-        for number, part in enumerate(message.parts):
-            self._part(part, f"{field}.content[{number}]")
+        for part, path in paths.of_parts(message, field):
+            self._part(part, path)
         if not message.parts and message.content_shape in {
             message_pb2.CONTENT_SHAPE_STRING,
             message_pb2.CONTENT_SHAPE_LIST,
@@ -240,7 +240,7 @@ class ItemWriter:
         result = part.tool_result
         kind = "custom_tool_call_output" if result.call_id in self._custom else "function_call_output"
         out: Json = {"type": kind, "call_id": result.call_id, "output": self._output(result, field)}
-        if result.HasField("is_error"):
+        if result.is_error:
             self._report.dropped(f"{field}.is_error", "say it in the content")
         self.carry(out, part.extra_json, field)
         if self._extra and len(self._message.parts) == 1:
@@ -267,7 +267,7 @@ class ItemWriter:
         state = part.provider_state
         if not part.HasField("provider_state"):
             if part.reasoning.text:
-                self._report.dropped(f"{field}.reasoning", "reasoning without its state cannot be sent back")
+                self._report.dropped(field, "reasoning without its state cannot be sent back")
             return
         if state.provider != self._provider or not state.state.lstrip().startswith(b"{"):
             return  # it belongs to the provider that made it

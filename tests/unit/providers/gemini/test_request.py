@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from aigateway.v1 import chat_pb2, message_pb2
 from aigateway_common.errors import GatewayError
+from aigateway_providers.gemini import media
 from aigateway_providers.gemini.request import chat_body
+from aigateway_providers.media_urls import wanted
 from aigateway_providers.report import Report
 
 FLASH25 = "gemini-2.5-flash"
@@ -330,6 +332,12 @@ def test_limits_and_sampling_have_their_gemini_names() -> None:
     }
 
 
+def test_more_stop_texts_than_gemini_takes_are_all_sent_for_it_to_refuse() -> None:
+    stops = [str(number) for number in range(7)]
+    body, report = sent(call(say(USER, "Hi"), options=chat_pb2.GenerationOptions(stop=stops)))
+    assert (body["generationConfig"], report) == ({"stopSequences": stops}, {})
+
+
 def test_pictures_sound_and_documents_are_inline_data() -> None:
     turn = contents(
         say(
@@ -364,9 +372,31 @@ def test_addresses_that_gemini_reads_are_file_data(uri: str) -> None:
     assert contents(say(USER, Part(image=image)))[0]["parts"] == [{"fileData": {"fileUri": uri}}]
 
 
+@pytest.mark.parametrize(
+    ("address", "fetched"),
+    [
+        ("https://example.com/cat.png", True),
+        ("HTTPS://example.com/cat.png", True),
+        ("http://10.0.0.7/cat.png", True),
+        ("https://generativelanguage.googleapis.com/v1beta/files/abc", False),
+        ("https://youtu.be/9hE5-98ZeCg", False),
+        ("gs://bucket/cat.png", False),
+        ("ftp://example.com/cat.png", False),
+    ],
+)
+def test_the_gateway_itself_fetches_what_the_web_has_under_its_own_guard(address: str, *, fetched: bool) -> None:
+    """No address of the web is passed on: a private one would be refused by the guard, never handed to Google."""
+    image = Part(image=message_pb2.ImagePart(media=Media(url=address)))
+    asked = call(say(USER, image))
+    assert [item.url for item in wanted(asked, media.TAKES)] == [address] * fetched
+    if fetched:
+        assert refused(asked).reason.name == "UNSUPPORTED"  # had nobody fetched it
+
+
 def test_other_addresses_are_refused_by_name_and_never_dropped() -> None:
-    image = message_pb2.ImagePart(media=Media(url="https://example.com/cat.png"))
+    image = message_pb2.ImagePart(media=Media(url="ftp://example.com/cat.png"))
     error = refused(call(say(USER, "Look", Part(image=image))))
+    assert "`https://`" in error.message
     assert (error.reason.name, error.details["param"]) == ("UNSUPPORTED", "messages[0].content[1].image_url")
 
 
@@ -402,7 +432,7 @@ def test_state_of_other_providers_is_never_sent() -> None:
         {"text": "Yes"},
         {"functionCall": {"name": "f", "args": {}, "id": "a"}},
     ]
-    assert report == {"messages[0].content[0]": "dropped"}
+    assert report == {"messages[0].reasoning_content": "dropped"}
 
 
 def test_foreign_tool_calls_are_marked_for_gemini_3_on_the_first_call_of_each_step() -> None:

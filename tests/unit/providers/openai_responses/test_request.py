@@ -180,7 +180,7 @@ def test_another_providers_state_is_never_sent() -> None:
 def test_reasoning_without_its_state_is_reported() -> None:
     part = message_pb2.Part(reasoning=message_pb2.ReasoningPart(text="hm"))
     body, notes = sent(turn("assistant", part, text("Hi")))
-    assert (body["input"], notes) == ([{"role": "assistant", "content": "Hi"}], ["messages[0].content[0].reasoning"])
+    assert (body["input"], notes) == ([{"role": "assistant", "content": "Hi"}], ["messages[0].reasoning_content"])
 
 
 def test_pieces_of_all_kinds() -> None:
@@ -250,7 +250,11 @@ def test_a_custom_tools_call_and_result_are_items_of_their_own_kind() -> None:
 
 def test_a_failed_tool_and_a_name_are_reported() -> None:
     _, notes = sent(turn("tool", tool_result(text("x"), is_error=True)), turn("user", text("Hi"), name="Ada"))
-    assert notes == ["messages[0].content[0].is_error", "messages[1].name"]
+    assert notes == ["messages[0].is_error", "messages[1].name"]
+
+
+def test_a_result_that_says_it_did_not_fail_loses_nothing() -> None:
+    assert sent(turn("tool", tool_result(text("x"), is_error=False)))[1] == []
 
 
 def test_functions_of_other_dialects_are_not_made_strict_by_silence() -> None:
