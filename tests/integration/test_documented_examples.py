@@ -12,6 +12,8 @@ from support.gateway import Gateway
 @pytest.fixture(scope="module")
 def document(sandbox: Gateway) -> dict[str, Any]:
     found: dict[str, Any] = httpx.get(f"{sandbox.http}/openapi.json").json()
+    # Operators' routes need an operator's key, which a fresh gateway has not: `test_admin_http` asks them.
+    found["paths"] = {path: methods for path, methods in found["paths"].items() if not path.startswith("/admin")}
     return found
 
 
