@@ -180,7 +180,8 @@ async def test_money_is_reserved_where_a_budget_is_and_refused_where_it_is_spent
         low = await reserve("0" * 31 + "1")
         with pytest.raises(GatewayError) as caught:
             await reserve("0" * 31 + "2")
-        await both.budgets.release("0" * 31 + "1")
+        both.budgets.release("0" * 31 + "1")
+        await both.budgets.stop()
         assert await reserve("0" * 31 + "3") == low
     assert low == ["provider acme, month: 70 % of $0.001 used"]
     assert caught.value.reason.name == "BUDGET_EXCEEDED"

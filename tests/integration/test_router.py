@@ -22,7 +22,7 @@ from aigateway_providers.registry import create_adapter
 from aigateway_providers.server import ProviderComponent
 from aigateway_providers.settings import ProviderSettings
 from aigateway_router.server import RouterComponent
-from aigateway_router.settings import RouterSettings
+from aigateway_router.settings import RetryPolicy, RouterSettings
 from aigateway_usage.server import UsageComponent
 from aigateway_usage.settings import UsageSettings
 from grpc import aio
@@ -61,7 +61,9 @@ async def stack(folder: Path, pace: float = 0) -> AsyncIterator[Stack]:
         usage = await hops.to(UsageComponent(UsageSettings(f"sqlite+aiosqlite:///{folder / 'ledger.db'}")))
         provider = await hops.to(ProviderComponent(create_adapter(sandbox), name="sandbox"))
         router = RouterComponent(
-            RouterSettings(outbox_dir=folder / "outbox", aliases={"mine": "sandbox/echo"}),
+            RouterSettings(
+                outbox_dir=folder / "outbox", aliases={"mine": "sandbox/echo"}, retries=RetryPolicy(attempts=1)
+            ),
             providers={"sandbox": provider},
             usage=usage,
         )

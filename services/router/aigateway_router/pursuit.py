@@ -157,7 +157,7 @@ class Pursuer:
                 return Found(await quest.run(errand), lease)
             finally:
                 if reserved and not errand.begun:
-                    await self._budgets.release(errand.event_id)
+                    self._budgets.release(errand.event_id)
         except BaseException as error:
             lease.end(error)
             raise

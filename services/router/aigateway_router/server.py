@@ -130,6 +130,7 @@ class RouterComponent:
         """Deliver the usage events that are left, for at most `grace` seconds; the rest stays on disk."""
         await self._catalog.stop()
         await self._dispatcher.stop()
+        await self.budgets.stop()
         await self._accounts.stop()
         await self._limits.stop()
         if self._tokens is not None:

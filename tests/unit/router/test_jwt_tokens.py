@@ -66,7 +66,7 @@ async def test_a_good_token_says_who_for_which_project_and_models() -> None:
     ("claims", "word"),
     [
         ({"exp": time.time() - 60}, "expired"),
-        ({"nbf": time.time() + 60}, "not valid yet"),
+        ({"nbf": time.time() + 86_400}, "not valid yet"),
         ({"iss": "https://evil.example"}, "issuer"),
         ({"aud": "others"}, "audience"),
         ({"exp": None}, "a claim is missing"),

@@ -6,6 +6,7 @@ and sums, which are the usage service's.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,8 @@ TIMEOUT: Final = 5.0
 DELIVERY: Final = 600.0
 """Seconds beyond an attempt's deadline that money stays aside: its event may wait in the outbox for so long."""
 _DAY: Final = 86_400.0
+_MAX_RELEASING: Final = 1000
+"""Attempts whose money is given back at the same time."""
 _SCOPES: Final = {
     account_pb2.BUDGET_SCOPE_KEY: "key",
     account_pb2.BUDGET_SCOPE_PROJECT: "project",
@@ -52,6 +55,7 @@ class Budgets:
     def __init__(self, usage: aio.Channel | None, accounts: Accounts) -> None:
         self._stub = None if usage is None else account_service_pb2_grpc.AccountServiceStub(usage)
         self._accounts = accounts
+        self._releasing: set[asyncio.Task[None]] = set()
 
     def needed(self, caller: Caller, provider: str) -> bool:
         """Whether an attempt of `caller` at `provider` needs money set aside."""
@@ -99,15 +103,33 @@ class Budgets:
         try:
             answer = await self._stub.ReserveBudget(request, timeout=min(TIMEOUT, max(deadline, 0.0)))
         except aio.AioRpcError as error:
-            raise _refusal(error) from error
+            refusal = _refusal(error)
+            if refusal.reason.name == "UNAVAILABLE":  # the money may be set aside all the same
+                self.release(event_id)
+            raise refusal from error
+        except asyncio.CancelledError:
+            self.release(event_id)
+            raise
         return in_words(answer.low)
 
-    async def release(self, event_id: str) -> None:
-        """Give back what was set aside for an attempt that was never made. Never raises: it runs out by itself."""
-        if self._stub is None:
+    def release(self, event_id: str) -> None:
+        """Give back, beside everything else, what was set aside for an attempt that was never made.
+
+        What cannot be given back, or is one of too many, runs out by itself.
+        """
+        if self._stub is None or len(self._releasing) >= _MAX_RELEASING:
             return
+        task = asyncio.create_task(self._release(self._stub, event_id), name="release budget")
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
+
+    async def stop(self) -> None:
+        """Wait until everything is given back, which takes seconds at most."""
+        await asyncio.gather(*self._releasing)
+
+    async def _release(self, stub: account_service_pb2_grpc.AccountServiceAsyncStub, event_id: str) -> None:
         try:
-            await self._stub.ReleaseBudget(account_service_pb2.ReleaseBudgetRequest(event_id=event_id), timeout=TIMEOUT)
+            await stub.ReleaseBudget(account_service_pb2.ReleaseBudgetRequest(event_id=event_id), timeout=TIMEOUT)
         except aio.AioRpcError as error:
             _log.warning("money stays set aside until it runs out", event_id=event_id, code=error.code().name)
 

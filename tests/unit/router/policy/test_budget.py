@@ -73,7 +73,8 @@ async def test_money_is_asked_for_only_where_there_is_a_budget(tmp_path: Path) -
         before = time.time_ns() // 1000
         assert await reserve(own, POOR) == ["project search, month: 72 % of $10 used"]
         await reserve(own, RICH, "dear")
-        await own.release("e1")
+        own.release("e1")
+        await own.stop()
     of_key, of_provider = usage.asked("ReserveBudget")
     assert of_key == account_service_pb2.ReserveBudgetRequest(
         event_id="e1",
@@ -122,14 +123,29 @@ async def test_nothing_is_spent_unseen(tmp_path: Path, code: grpc.StatusCode) ->
                 await reserve(own, caller, provider)
             assert (caught.value.reason.name, caught.value.retry_after) == ("UNAVAILABLE", 1)
         assert await reserve(own, RICH) == []
-        await own.release("e1")
+        await own.stop()
+
+
+async def test_money_that_may_be_set_aside_unseen_is_given_back(tmp_path: Path) -> None:
+    usage = ScriptedAccounts()
+
+    def late(_request: Any) -> Any:
+        return GatewayError("UNAVAILABLE", "the answer is lost")
+
+    usage.reserve = late
+    async with budgets(tmp_path, usage) as own:
+        with pytest.raises(GatewayError):
+            await reserve(own, POOR)
+        await own.stop()
+    assert usage.asked("ReleaseBudget") == [account_service_pb2.ReleaseBudgetRequest(event_id="e1")]
 
 
 async def test_without_a_usage_service_there_are_no_budgets(tmp_path: Path) -> None:
     accounts = Accounts(None, RouterSettings(outbox_dir=tmp_path), lambda _: None)
     own = Budgets(None, accounts)
     assert await reserve(own, POOR) == []
-    await own.release("e1")
+    own.release("e1")
+    await own.stop()
     assert await accounts.resolve(b"x") is None
     assert not await accounts.has_keys()
 
