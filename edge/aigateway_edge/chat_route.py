@@ -119,9 +119,9 @@ class ChatRoute:
             if first is None:
                 raise GatewayError("UPSTREAM_INVALID", "the answer ended before it began")
             headers = exchange.routed(first.route, first.timing, _notes(first))
-            await out.send(writer.write(first.events), headers)
+            await out.send(exchange.late_report(_late(first)) + writer.write(first.events), headers)
             while (message := await _next(call)) is not None:
-                if data := writer.write(message.events):
+                if data := exchange.late_report(_late(message)) + writer.write(message.events):
                     await out.send(data)
             await out.end(writer.end())
         except asyncio.CancelledError:
@@ -143,3 +143,7 @@ async def _next(
 
 def _notes(first: gateway_service_pb2.StreamChatResponse) -> list[chat_pb2.TranslationNote]:
     return [note for event in first.events if event.HasField("start") for note in event.start.translation]
+
+
+def _late(message: gateway_service_pb2.StreamChatResponse) -> list[chat_pb2.TranslationNote]:
+    return [note for event in message.events if event.HasField("finish") for note in event.finish.translation]

@@ -144,9 +144,7 @@ class Exchange:
             (b"x-model", header_values.safe(route.sent_model)),
             (b"server-timing", value),
         ]
-        report = header_values.translation(notes) if notes else b""
-        if report and self.places is not None:
-            report = self.places(report.decode()).encode()
+        report = self._report(notes)
         if report:
             headers.append((b"x-gateway-translation", report))
         if self.edge.telemetry.enabled:
@@ -155,6 +153,19 @@ class Exchange:
             if report:
                 self.span.set(attributes.TRANSLATION, report.decode())
         return headers
+
+    def late_report(self, notes: Sequence[chat_pb2.TranslationNote]) -> bytes:
+        """What only the end of a stream showed, as a comment in it, since its headers are gone; empty without notes."""
+        report = self._report(notes)
+        if not report:
+            return b""
+        if self.edge.telemetry.enabled:
+            self.span.set(attributes.LATE_TRANSLATION, report.decode())
+        return b": x-gateway-translation: %b\n\n" % report
+
+    def _report(self, notes: Sequence[chat_pb2.TranslationNote]) -> bytes:
+        report = header_values.translation(notes) if notes else b""
+        return self.places(report.decode()).encode() if report and self.places is not None else report
 
     async def reply(self, body: bytes, headers: errors.Headers | None = None, status: int = 200) -> None:
         """Answer with JSON."""

@@ -28,7 +28,10 @@ _HEADERS: Final[dict[str, tuple[str, str]]] = {
     "Server-Timing": ("string", "Milliseconds spent in `edge`, `router`, `adapter` and `upstream`."),
     "x-gateway-translation": (
         "string",
-        "What the provider could not carry: `field=action (detail); …`.",
+        (
+            "What the provider could not carry: `field=action (detail); …`. What turns out only at the end of a stream "
+            "is a comment in it, in the same words."
+        ),
     ),
     "Retry-After": ("integer", "Seconds to wait before another attempt."),
 }

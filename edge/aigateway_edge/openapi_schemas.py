@@ -184,6 +184,14 @@ _MODEL: Final = _object(
     structured_output={"type": "boolean"},
     input_usd_per_mtok={"type": "number"},
     output_usd_per_mtok={"type": "number"},
+    loaded=_said({"type": "boolean"}, "Whether it is in memory, when its provider was last asked; Ollama says so."),
+    residency=_object(
+        "",
+        expires_at=_said(_COUNT, "When it is let go unless it is called; seconds since the Unix epoch."),
+        memory_bytes=_COUNT,
+        vram_bytes=_COUNT,
+        context_window=_said(_COUNT, "Tokens it was loaded for."),
+    ),
 )
 _EMBEDDING: Final = _object(
     "object index embedding",

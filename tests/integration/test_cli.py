@@ -86,7 +86,7 @@ def test_check_config_tells_every_mistake_with_its_line(tmp_path: Path) -> None:
         "providers:\n"
         "  openai:\n"
         "    api_key: sk-in-clear\n"
-        "    read_timeout: soon\n"
+        "    idle_timeout: soon\n"
         "  antropic: {}\n"
         "  groq:\n"
         "    api_key: ${NOT_SET_ANYWHERE}\n"
@@ -100,7 +100,7 @@ def test_check_config_tells_every_mistake_with_its_line(tmp_path: Path) -> None:
     assert "Traceback" not in got.stderr
     for line in (
         "aigateway.yaml:2: `server.prot` is not a setting; did you mean `port`?",
-        "aigateway.yaml:7: `providers.openai.read_timeout`",
+        "aigateway.yaml:7: `providers.openai.idle_timeout`",
         "aigateway.yaml:10: `${NOT_SET_ANYWHERE}` is not set",
         "aigateway.yaml:13: `aliases` is given twice; the first is at line 11",
         "AIGATEWAY_DATADIR: is not a setting; did you mean `AIGATEWAY_DATA_DIR`?",

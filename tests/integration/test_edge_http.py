@@ -167,6 +167,23 @@ async def test_headers_of_a_stream_tell_the_same(served: Served, http: httpx.Asy
     assert response.text.endswith("data: [DONE]\n\n")
 
 
+async def test_what_only_the_end_of_a_stream_shows_is_a_comment_before_it(
+    served: Served, http: httpx.AsyncClient
+) -> None:
+    note = chat_pb2.TranslationNote(
+        field="messages", action=chat_pb2.TRANSLATION_ACTION_CLAMPED, detail="cut\n\ndata: x"
+    )
+    end = finish()
+    end.finish.translation.append(note)
+    served.router.steps = [[start(), Event(text="hey")], [end]]
+    response = await http.post(CHAT, json=HELLO | {"stream": True})
+    assert "x-gateway-translation" not in response.headers
+    comment, ended, *rest = response.text.split("\n\n")[-4:]
+    assert comment == ": x-gateway-translation: messages=clamped (cut??data: x)"
+    assert '"finish_reason":"stop"' in ended
+    assert rest == ["data: [DONE]", ""]
+
+
 @pytest.mark.parametrize("bad", [b"a b", "é".encode(), b"x" * 129, b"a;b"], ids=str)
 async def test_a_strange_request_id_is_replaced(served: Served, http: httpx.AsyncClient, bad: bytes) -> None:
     response = await http.post(CHAT, json=HELLO, headers=[(b"x-request-id", bad)])

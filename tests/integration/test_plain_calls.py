@@ -175,3 +175,29 @@ async def test_a_stream_cut_short_is_an_error_without_done(whole: Whole, case: C
     assert "[DONE]" not in answer.text
     (row,) = whole.recorded(answer.headers["x-request-id"])
     assert (row["success"], row["error_reason"]) == (0, "UPSTREAM_INVALID")
+
+
+async def test_a_prompt_that_ollama_cut_is_told_over_http_and_grpc_also_at_the_end_of_a_stream(whole: Whole) -> None:
+    (case,) = [case for case in CASES if case.provider == "ollama"]
+    options = {"ollama": {"options": {"num_ctx": 9}}}  # the stand-in counts nine tokens: the window is full
+    body = {"model": case.name, "messages": [{"role": "user", "content": "Hi"}], "provider_options": options}
+    told = "messages=clamped (the prompt fills the context window of 9 tokens, what is over was cut, raise `num_ctx`)"
+    async with httpx.AsyncClient(base_url=whole.gateway.http, headers={"x-api-key": KEY}) as client:
+        whole.answer(case.whole)
+        answer = await client.post("/v1/chat/completions", json=body)
+        whole.answer(case.stream)
+        stream = await client.post("/v1/chat/completions", json=body | {"stream": True})
+    assert answer.headers["x-gateway-translation"] == told
+    assert f": x-gateway-translation: {told}" in stream.text.split("\n\n")
+    part = message_pb2.Part(text=message_pb2.TextPart(text="Hi"))
+    call = chat_pb2.ChatCall(
+        model=case.name,
+        messages=[message_pb2.Message(role=message_pb2.ROLE_USER, parts=[part])],
+        provider_options={"ollama": b'{"options": {"num_ctx": 9}}'},
+    )
+    async with grpc.aio.insecure_channel(whole.gateway.grpc) as channel:
+        request = gateway_service_pb2.StreamChatRequest(call=call)
+        messages = GatewayServiceStub(channel).StreamChat(request, metadata=(("authorization", f"Bearer {KEY}"),))
+        events = [event async for message in messages for event in message.events]
+    (finish,) = [event.finish for event in events if event.HasField("finish")]
+    assert [note.field for note in finish.translation] == ["messages"]

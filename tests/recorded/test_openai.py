@@ -10,6 +10,8 @@ from aigateway_common.errors import GatewayError
 from aigateway_edge.openai import to_proto
 from aigateway_providers.adapter import CallContext
 from aigateway_providers.openai_compat.adapter import create
+from aigateway_providers.openai_compat.profiles import PROFILES
+from aigateway_providers.openai_compat.request import to_body
 from aigateway_providers.settings import ProviderSettings
 from support.exchanges import Expected, load, params
 from support.recorded import assembled, failed, openai, seen
@@ -76,6 +78,17 @@ async def test_a_recorded_chat_is_carried_both_ways(exchange: Exchange) -> None:
 @pytest.mark.parametrize("exchange", params(*STREAMS))
 async def test_a_recorded_stream_in_small_pieces_is_the_same(exchange: Exchange) -> None:
     assert (await replay(exchange, 7))[0] == openai.expected(exchange)
+
+
+@pytest.mark.parametrize("exchange", params(*(one for one in CHATS if one.status == 200)))
+def test_what_the_provider_itself_took_is_sent_to_it_as_it_was(exchange: Exchange) -> None:
+    call = to_proto.chat_call(json.dumps(openai.to_openai(exchange)).encode()).call
+    profile = PROFILES[exchange.provider]
+    body, notes = to_body(call, profile, provider=exchange.provider, stream=exchange.streamed)
+    recorded = exchange.request
+    if "fixed" in profile.family(call.model).sampling:
+        recorded = {key: value for key, value in recorded.items() if (key, value) != ("temperature", 1)}
+    assert (openai.differences(json.loads(body), recorded), notes) == ([], [])
 
 
 @pytest.mark.parametrize("exchange", params(*EMBEDDINGS))

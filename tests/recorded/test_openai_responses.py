@@ -14,6 +14,7 @@ from aigateway_edge.responses.events import Events
 from aigateway_edge.responses.state import Ids
 from aigateway_providers.adapter import CallContext
 from aigateway_providers.openai_compat.adapter import create
+from aigateway_providers.openai_compat.profiles import PROFILES
 from aigateway_providers.openai_responses.request import to_body
 from aigateway_providers.settings import ProviderSettings
 from support.exchanges import Expected, load, params
@@ -84,7 +85,7 @@ async def test_a_recorded_stream_is_told_whole_and_in_order(exchange: Exchange, 
 @pytest.mark.parametrize("exchange", params(*(one for one in EXCHANGES if one not in BUILT_IN)))
 async def test_the_edge_asks_what_was_recorded(exchange: Exchange) -> None:
     call = to_proto.response_call(json.dumps(exchange.request).encode()).call
-    body, notes = to_body(call, provider="openai", stream=exchange.streamed)
+    body, notes = to_body(call, PROFILES["openai"], provider="openai", stream=exchange.streamed)
     assert (openai_responses.differences(json.loads(body), exchange.request), notes) == ([], [])
 
 
@@ -119,7 +120,8 @@ async def test_a_chat_client_that_echoes_its_history_sends_reasoning_and_calls_b
     shown, _ = chat_from_proto.chat_completion(completion, request_id="r")
     message = json.loads(shown)["choices"][0]["message"]
     again = {"model": "gpt-5-pro", "messages": [{"role": "user", "content": "Hi"}, message]}
-    sent, notes = to_body(chat_to_proto.chat_call(json.dumps(again).encode()).call, provider="openai", stream=False)
+    asked = chat_to_proto.chat_call(json.dumps(again).encode()).call
+    sent, notes = to_body(asked, PROFILES["openai"], provider="openai", stream=False)
     assert notes == []
     items, told = exchange.json()["output"], json.loads(sent)["input"]
     assert [one for one in told if one.get("type") == "reasoning"] == [

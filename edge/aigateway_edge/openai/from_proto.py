@@ -213,4 +213,20 @@ def _model(item: model_pb2.Model) -> dict[str, Any]:
         view["input_usd_per_mtok"] = item.input_usd_per_mtok
     if item.HasField("output_usd_per_mtok"):
         view["output_usd_per_mtok"] = item.output_usd_per_mtok
+    if item.HasField("residency"):
+        view |= _residency(item.residency)
     return view
+
+
+def _residency(found: model_pb2.Residency) -> dict[str, Any]:
+    """`loaded` for every model of a provider that says so; the rest, in an object of its own, for those in memory."""
+    if not found.loaded:
+        return {"loaded": False}
+    named = {
+        "expires": "expires_at",
+        "memory_bytes": "memory_bytes",
+        "vram_bytes": "vram_bytes",
+        "context_window": "context_window",
+    }
+    told = {name: getattr(found, field) for field, name in named.items() if found.HasField(field)}  # type: ignore[arg-type] # the fields are those of the message
+    return {"loaded": True, "residency": told}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from tomllib import loads
 from typing import TYPE_CHECKING, Final
@@ -46,6 +46,15 @@ def table() -> dict[str, tuple[Facts, ...]]:
     return msgspec.convert(loads(text), dict[str, tuple[Facts, ...]])
 
 
+@lru_cache(maxsize=1024)
+def find(provider: str, name: str) -> Facts | None:
+    """The row of a model: that of the provider's own name for it; None when nothing is known."""
+    for row in table().get(provider, ()):
+        if any(fnmatchcase(name, pattern) for pattern in row.models):
+            return row
+    return None
+
+
 def complete(model: model_pb2.Model, provider: str) -> None:
     """Fill in what `model` leaves open. For a thread: the published data may have to be loaded first.
 
@@ -53,7 +62,7 @@ def complete(model: model_pb2.Model, provider: str) -> None:
         model: Changed in place; `upstream_model` is the name that is looked up.
         provider: The name by which the table and the published data know its provider.
     """
-    if (row := _row(provider, model.upstream_model)) is not None:
+    if (row := find(provider, model.upstream_model)) is not None:
         for name in _SCALARS:
             value = getattr(row, name)
             if value is not None and not model.HasField(name):
@@ -65,13 +74,6 @@ def complete(model: model_pb2.Model, provider: str) -> None:
     published.load()
     if (known := published.find(provider, model.upstream_model)) is not None:
         _publish(model, known)
-
-
-def _row(provider: str, name: str) -> Facts | None:
-    for row in table().get(provider, ()):
-        if any(fnmatchcase(name, pattern) for pattern in row.models):
-            return row
-    return None
 
 
 def _publish(model: model_pb2.Model, known: ModelInfo) -> None:

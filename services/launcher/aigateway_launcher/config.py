@@ -50,7 +50,9 @@ class ProviderSection(Section):
     api_key: str | None = None
     api_key_file: str | None = None
     connect_timeout: Seconds = 10.0
-    read_timeout: Seconds = 600.0
+    first_byte_timeout: Seconds | None = None
+    idle_timeout: Seconds = 300.0
+    total_timeout: Seconds = 3600.0
     max_connections: Annotated[int, Field(gt=0)] = 1000
     headers: dict[str, str] = {}
     default_max_tokens: dict[str, Annotated[int, Field(gt=0)]] = {}

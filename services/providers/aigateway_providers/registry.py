@@ -29,6 +29,8 @@ class ProviderRow:
     """Environment variables that hold its key, first found wins; none when it needs no key."""
     url_env: tuple[str, ...] = ()
     """Environment variables that hold its address."""
+    first_byte_timeout: float = 600.0
+    """Seconds to the first byte of its answers, where the configuration sets none."""
 
 
 def _rows(*rows: ProviderRow) -> dict[str, ProviderRow]:
@@ -75,6 +77,9 @@ PROVIDERS: Final[Mapping[str, ProviderRow]] = _rows(
         "http://localhost:11434",
         (),
         ("OLLAMA_URL", "LOCAL_LLM_BASE_URL"),
+        # Loading a model may take minutes, and waits its turn behind others
+        # (https://docs.ollama.com/faq#how-does-ollama-handle-concurrent-requests).
+        first_byte_timeout=1800.0,
     ),
     ProviderRow("sandbox", "Sandbox (no provider)", "aigateway_providers.sandbox.adapter", ""),
 )

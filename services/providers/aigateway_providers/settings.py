@@ -22,9 +22,17 @@ class ProviderSettings:
     api_key: str = field(default="", repr=False)
     """The provider's key; empty where none is needed."""
     connect_timeout: float = 10.0
-    """Seconds to open a connection."""
-    read_timeout: float = 600.0
-    """Seconds without a byte before the provider counts as gone; covers the wait for the first one."""
+    """Seconds to open a connection, TLS included."""
+    first_byte_timeout: float = 600.0
+    """Seconds from the call to the first byte of the answer's body, the wait for a free connection included.
+
+    An answer that is not streamed has its first byte after its last token was written, so this covers the whole
+    generation there. OpenAI's own client waits as long (https://github.com/openai/openai-python#timeouts).
+    """
+    idle_timeout: float = 300.0
+    """Seconds without a byte in the middle of an answer: models that think are silent for minutes."""
+    total_timeout: float = 3600.0
+    """Seconds from the call to the last byte of the answer, however steadily it comes."""
     max_connections: int = 1000
     """Open upstream connections at most; a call beyond them waits for a free one."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

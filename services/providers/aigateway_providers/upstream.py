@@ -2,7 +2,7 @@
 
 httpx's transport interface over aiohttp (`httpx-aiohttp`), called below httpx's client layer, which would cost more
 than the request itself. Foreign exceptions become `GatewayError` here, by type, and nowhere else. It never retries or
-follows redirects.
+follows redirects. How long a call may wait is `Watch`'s business.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import aiohttp
 import httpx
 from aigateway_common.errors import GatewayError
 from httpx_aiohttp import AiohttpTransport
+
+from aigateway_providers.watch import Watch, passed
 
 if TYPE_CHECKING:
     import ssl
@@ -47,11 +49,12 @@ def ssl_context() -> ssl.SSLContext:
 class UpstreamResponse:
     """An answer whose status is known and whose body is still to be read. Close it, or use it as a context manager."""
 
-    __slots__ = ("_provider", "_response", "headers", "status")
+    __slots__ = ("_response", "_settings", "_watch", "headers", "status")
 
-    def __init__(self, response: httpx.Response, provider: str) -> None:
+    def __init__(self, response: httpx.Response, settings: ProviderSettings, watch: Watch) -> None:
         self._response = response
-        self._provider = provider
+        self._settings = settings
+        self._watch = watch
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
 
@@ -65,17 +68,23 @@ class UpstreamResponse:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives: one item per read, content-encoding undone."""
+        if "content-encoding" in self._response.headers:
+            source = aiter(self._response.aiter_bytes())
+        else:
+            stream = self._response.stream
+            assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - the transport is asynchronous
+            source = aiter(stream)
+        watch = self._watch
         try:
-            if "content-encoding" in self._response.headers:
-                async for chunk in self._response.aiter_bytes():
-                    yield chunk
-            else:
-                stream = self._response.stream
-                assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - the transport is asynchronous
-                async for chunk in stream:
-                    yield chunk
+            while True:
+                with watch:
+                    chunk = await anext(source)
+                watch.answered()
+                yield chunk
+        except StopAsyncIteration:
+            return
         except _FOREIGN as error:
-            raise _mapped(error, self._provider) from error
+            raise _mapped(error, self._settings) from error
 
     async def read(self) -> bytes:
         """The whole body."""
@@ -86,14 +95,15 @@ class UpstreamResponse:
             if size > MAX_BODY_BYTES:
                 raise GatewayError(
                     "UPSTREAM_INVALID",
-                    f"{self._provider} sent an answer of over {MAX_BODY_BYTES} bytes",
-                    details={"provider": self._provider},
+                    f"{self._settings.name} sent an answer of over {MAX_BODY_BYTES} bytes",
+                    details={"provider": self._settings.name},
                 )
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def aclose(self) -> None:
         """Give the connection back, or close it when the body was not read to its end."""
+        self._watch.stop()
         await self._response.aclose()
 
 
@@ -101,15 +111,10 @@ class Upstream:
     """A pooled client of one provider."""
 
     def __init__(self, settings: ProviderSettings, headers: Mapping[str, str]) -> None:
-        self._provider = settings.name
+        self._settings = settings
         self._base_url = settings.base_url.rstrip("/")
         self._headers = [*_JSON_HEADERS, *headers.items(), *settings.headers.items()]
-        self._limit = settings.max_connections
-        self._timeout = {
-            "connect": settings.connect_timeout,
-            "read": settings.read_timeout,
-            "pool": settings.read_timeout,
-        }
+        self._timeout = {"connect": settings.connect_timeout}
         self._urls: dict[str, httpx.URL] = {}
         self._transport = AiohttpTransport(verify=False, client=self._session, proxy=_proxy(self._base_url))
 
@@ -142,15 +147,17 @@ class Upstream:
             content=_slices(body) if body and len(body) > _SLICE else body,
             extensions={"timeout": self._timeout},
         )
+        watch = Watch(self._settings)
         started = time.perf_counter_ns()
         try:
-            response = await self._transport.handle_async_request(request)
+            with watch:
+                response = await self._transport.handle_async_request(request)
         except _FOREIGN as error:
-            raise _mapped(error, self._provider) from error
+            raise _mapped(error, self._settings) from error
         finally:
             context.upstream_ns += time.perf_counter_ns() - started
         context.upstream_status = response.status_code
-        return UpstreamResponse(response, self._provider)
+        return UpstreamResponse(response, self._settings, watch)
 
     async def fetch(
         self,
@@ -184,7 +191,7 @@ class Upstream:
     def _session(self) -> aiohttp.ClientSession:
         secure = self._base_url.startswith("https:")
         connector = aiohttp.TCPConnector(
-            limit=self._limit, keepalive_timeout=60, ssl=ssl_context() if secure else False
+            limit=self._settings.max_connections, keepalive_timeout=60, ssl=ssl_context() if secure else False
         )
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
@@ -206,13 +213,14 @@ def _proxy(url: str) -> httpx.Proxy | None:
 _FOREIGN: Final = (httpx.TransportError, aiohttp.ClientError, TimeoutError, OSError)
 
 
-def _mapped(error: Exception, provider: str) -> GatewayError:
+def _mapped(error: Exception, settings: ProviderSettings) -> GatewayError:
     cause = error.__cause__ or error
+    provider = settings.name
     details = {"provider": provider}
     if isinstance(cause, aiohttp.ConnectionTimeoutError):
-        return GatewayError("UPSTREAM_UNREACHABLE", f"{provider} did not accept a connection in time", details=details)
-    if isinstance(cause, TimeoutError) or (isinstance(error, httpx.ReadTimeout)):
-        return GatewayError("UPSTREAM_TIMEOUT", f"{provider} did not answer in time", details=details)
+        return passed(settings, "connect_timeout", "accepted no connection within", nothing=True)
+    if isinstance(cause, TimeoutError):  # the operating system's own
+        return GatewayError("UPSTREAM_TIMEOUT", f"the connection to {provider} timed out", details=details)
     if isinstance(cause, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError) and not (
         isinstance(cause, aiohttp.ClientConnectorError)
     ):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
@@ -111,9 +112,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if (seconds := _number(text)) is not None:
         return seconds
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+        date = parsedate_to_datetime(text)
     except ValueError:
         return None
+    when = date if date.tzinfo else date.replace(tzinfo=UTC)  # an HTTP date is of UTC even where it does not say so
+    return max(0.0, when.timestamp() - time.time())
 
 
 def duration(text: str) -> float | None:

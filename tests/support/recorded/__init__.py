@@ -73,6 +73,7 @@ def assembled(events: Iterable[chat_pb2.ChatEvent]) -> chat_pb2.ChatCompletion:
         elif kind == "usage":
             whole.usage.CopyFrom(event.usage)
         elif kind != "extra":
+            whole.translation.extend(event.finish.translation)
             _add(_choice(whole, event.choice), event, parts)
     assert whole.choices, "a stream without an answer"
     assert all(choice.finish_reason for choice in whole.choices), "a choice without its end"

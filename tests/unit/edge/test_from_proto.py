@@ -315,3 +315,19 @@ def test_models_say_what_is_known_of_them() -> None:
     SdkModel.model_validate(view["data"][1])
     assert view["data"][1] == json.loads(from_proto.model(rich))
     assert view["data"][1] | {"owned_by": "Acme", "context_window": 9, "reasoning": False} == view["data"][1]
+
+
+def test_models_say_whether_they_are_in_memory_where_their_provider_does() -> None:
+    residency = model_pb2.Residency(loaded=True, expires=7, memory_bytes=3, vram_bytes=0, context_window=4096)
+    found = [
+        model_pb2.Model(id="ollama/a", residency=residency),
+        model_pb2.Model(id="ollama/b", residency=model_pb2.Residency()),
+        model_pb2.Model(id="acme/c"),
+    ]
+    first, second, third = json.loads(from_proto.models(found, {}))["data"]
+    SdkModel.model_validate(first)
+    assert first["loaded"] is True
+    assert first["residency"] == {"expires_at": 7, "memory_bytes": 3, "vram_bytes": 0, "context_window": 4096}
+    assert second["loaded"] is False
+    assert "residency" not in second
+    assert "loaded" not in third

@@ -157,3 +157,26 @@ def test_the_address_that_the_commands_read_is_no_mistake_when_the_gateway_start
 
 def test_every_variable_that_is_read_is_described() -> None:
     assert {"OPENAI_API_KEY", "GATEWAY_API_KEY", "OLLAMA_URL", "DATABASE_URL", "HOST", "PORT"} <= set(described())
+
+
+def test_each_provider_has_limits_of_its_own_and_ollama_time_to_load_a_model(tmp_path: Path) -> None:
+    text = (
+        "providers:\n  ollama: {}\n  big: {kind: ollama, first_byte_timeout: 7200}\n"
+        "  groq: {connect_timeout: 1, first_byte_timeout: 2, idle_timeout: 3, total_timeout: 4}\n"
+    )
+    got = plan(tmp_path, text, GROQ_API_KEY="k", OPENAI_API_KEY="k").providers
+    limits = {
+        name: (one.connect_timeout, one.first_byte_timeout, one.idle_timeout, one.total_timeout)
+        for name, one in got.items()
+    }
+    assert limits == {
+        "openai": (10, 600, 300, 3600),
+        "groq": (1, 2, 3, 4),
+        "ollama": (10, 1800, 300, 3600),
+        "big": (10, 7200, 300, 3600),
+    }
+
+
+def test_a_limit_of_no_time_is_refused_by_name(tmp_path: Path) -> None:
+    (mistake,) = problems(tmp_path, "providers:\n  ollama: {idle_timeout: 0}\n")
+    assert "`providers.ollama.idle_timeout`" in mistake

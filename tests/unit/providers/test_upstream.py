@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from typing import Final
 
 import pytest
 from aigateway_common.errors import GatewayError
@@ -59,18 +60,115 @@ async def test_chunks_arrive_as_they_are_sent() -> None:
     assert chunks == [b'data: {"n": 1}\n\n', b'data: {"n": 2}\n\n']
 
 
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [(Answer(pieces=[b"{"], cut=True), "UPSTREAM_INVALID"), (Answer(hold_before_headers=True), "UPSTREAM_TIMEOUT")],
-)
-async def test_a_broken_answer_has_its_reason(answer: Answer, reason: str) -> None:
-    with StandIn(answer) as acme:
-        upstream = client(acme.url, read_timeout=0.2)
+async def test_an_answer_broken_off_has_its_reason() -> None:
+    with StandIn(Answer(pieces=[b"{"], cut=True)) as acme:
+        upstream = client(acme.url)
         with pytest.raises(GatewayError) as caught:
             await upstream.fetch("POST", "/", context=CallContext(), body=b"{}")
         await upstream.aclose()
-    assert caught.value.reason.name == reason
+    assert caught.value.reason.name == "UPSTREAM_INVALID"
     assert caught.value.details == {"provider": "acme"}
+
+
+_HEADERS_ONLY: Final = Answer(pieces=[b""], hold=True)
+_FIRST_PIECE_ONLY: Final = Answer(pieces=[b"{"], hold=True)
+_TRICKLE: Final = Answer(pieces=[b" "] * 10_000, gap=0.01)
+
+
+@pytest.mark.parametrize(
+    ("answer", "limits", "limit", "message"),
+    [
+        (
+            Answer(hold_before_headers=True),
+            {"first_byte_timeout": 0.1},
+            "first_byte_timeout",
+            "nothing was answered: acme sent no byte within 0.1 seconds (`providers.acme.first_byte_timeout`)",
+        ),
+        (
+            _HEADERS_ONLY,
+            {"first_byte_timeout": 0.1, "idle_timeout": 0.01},
+            "first_byte_timeout",
+            "nothing was answered: acme sent no byte within 0.1 seconds (`providers.acme.first_byte_timeout`)",
+        ),
+        (
+            _FIRST_PIECE_ONLY,
+            {"idle_timeout": 0.1},
+            "idle_timeout",
+            "acme went silent in mid-answer for 0.1 seconds (`providers.acme.idle_timeout`)",
+        ),
+        (
+            _TRICKLE,
+            {"total_timeout": 0.2, "idle_timeout": 5.0},
+            "total_timeout",
+            "acme did not finish its answer within 0.2 seconds (`providers.acme.total_timeout`)",
+        ),
+        (
+            Answer(hold_before_headers=True),
+            {"total_timeout": 0.1},
+            "total_timeout",
+            "acme did not finish its answer within 0.1 seconds (`providers.acme.total_timeout`)",
+        ),
+    ],
+    ids=["before headers", "before the first byte", "mid-answer", "trickling", "total before headers"],
+)
+async def test_each_limit_ends_the_wait_says_which_it_was_and_closes_the_socket(
+    answer: Answer, limits: dict[str, float], limit: str, message: str
+) -> None:
+    with StandIn(answer) as acme:
+        upstream = client(acme.url, **limits)
+        with pytest.raises(GatewayError) as caught:
+            await upstream.fetch("POST", "/", context=CallContext(), body=b"{}")
+        await acme.wait_hung_up()
+        await upstream.aclose()
+    assert (caught.value.reason.name, caught.value.message) == ("UPSTREAM_TIMEOUT", message)
+    assert caught.value.details == {"provider": "acme", "limit": limit}
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_connection_that_never_opens_ends_in_its_own_limit() -> None:
+    with StandIn(Answer()) as acme:  # accepts, and never answers the greeting of TLS
+        upstream = client(acme.url.replace("http:", "https:"), connect_timeout=0.1)
+        with pytest.raises(GatewayError) as caught:
+            await upstream.fetch("POST", "/", context=CallContext(), body=b"{}")
+        await acme.wait_hung_up()
+        await upstream.aclose()
+    assert (caught.value.reason.name, caught.value.message) == (
+        "UPSTREAM_TIMEOUT",
+        "nothing was answered: acme accepted no connection within 0.1 seconds (`providers.acme.connect_timeout`)",
+    )
+    assert caught.value.details == {"provider": "acme", "limit": "connect_timeout"}
+
+
+async def test_the_limit_between_bytes_begins_anew_with_each_byte() -> None:
+    with StandIn(Answer(pieces=[b"x"] * 8, gap=0.05)) as acme:
+        upstream = client(acme.url, idle_timeout=0.25)
+        _, _, body = await upstream.fetch("GET", "/", context=CallContext())
+        await upstream.aclose()
+    assert body == b"x" * 8
+
+
+async def test_a_slow_reader_is_not_a_silent_provider() -> None:
+    with StandIn(Answer(pieces=[b"a", b"b"], gap=0.01)) as acme:
+        upstream = client(acme.url, idle_timeout=0.1)
+        async with await upstream.send("GET", "/", context=CallContext()) as response:
+            chunks = response.chunks()
+            got = [await anext(chunks)]
+            await asyncio.sleep(0.2)  # what is tested is that this time does not count
+            got += [chunk async for chunk in chunks]
+        await upstream.aclose()
+    assert b"".join(got) == b"ab"
+
+
+async def test_a_callers_own_timeout_stays_the_callers() -> None:
+    with StandIn(Answer(hold_before_headers=True)) as acme:
+        upstream = client(acme.url, first_byte_timeout=5.0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await upstream.fetch("GET", "/", context=CallContext())
+        await acme.wait_hung_up()
+        await upstream.aclose()
 
 
 async def test_an_unreachable_provider_has_its_reason() -> None:

@@ -1,4 +1,4 @@
-"""Ollama behind the neutral contract: its native API (`/api/chat`, `/api/embed`, `/api/tags`), local or in its cloud.
+"""Ollama behind the neutral contract, local or in its cloud: `/api/chat`, `/api/embed`, `/api/tags` and `/api/ps`.
 
 Native, because Ollama's OpenAI-compatible face ignores the context window, `keep_alive` and `think`. One upstream
 request per call; the translation is in the pure modules beside this one. It pulls no models.
@@ -6,15 +6,18 @@ request per call; the translation is in the pure modules beside this one. It pul
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from aigateway.v1 import chat_pb2, model_pb2
 from aigateway_common import logs, metrics
+from aigateway_common.errors import GatewayError
 from aigateway_common.sse import NDJSONReader
 
 from aigateway_providers import media_types, upstream_errors
+from aigateway_providers.adapter import CallContext
 from aigateway_providers.media_fetch import MediaFetcher
 from aigateway_providers.media_urls import Takes
 from aigateway_providers.ollama import response as answers
@@ -27,9 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from aigateway.v1 import embedding_pb2
-    from aigateway_common.errors import GatewayError
 
-    from aigateway_providers.adapter import CallContext
     from aigateway_providers.ollama import wire
     from aigateway_providers.settings import ProviderSettings
 
@@ -39,6 +40,8 @@ _TAKES: Final = Takes(
     types={"image": frozenset({media_types.JPEG, media_types.PNG, media_types.WEBP})},
     fetch=lambda url: True,  # noqa: ARG005 - Ollama reads no address
 )
+_PATIENCE: Final = 2.0
+"""Seconds that a list of models waits to learn which of them are in memory."""
 _PHASES: Final = (("load", "load_duration"), ("prompt", "prompt_eval_duration"), ("output", "eval_duration"))
 
 
@@ -59,6 +62,8 @@ class OllamaAdapter:
         headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
         self._upstream = Upstream(settings, headers)
         self._media = MediaFetcher(settings, _TAKES)
+        self._windows: dict[str, int] = {}
+        """The context windows of the models in memory when they were last listed, by full name."""
 
     @property
     def capabilities(self) -> model_pb2.Capabilities:
@@ -79,18 +84,12 @@ class OllamaAdapter:
     async def chat(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.ChatCompletion:
         """The whole answer."""
         call = await self._media.inline(call, context)
-        request = chat_request(call, self._settings, stream=False)
+        request = self._request(call, stream=False)
         body = await self._fetch("POST", "/api/chat", context, request.body, call.model)
         answer = answers.read_answer(self._name, body)
-        completion = answers.completion(self._name, answer, body, request.notes, hide_thinking=request.hide_thinking)
-        if self._finished(call.model, request, answer):
-            completion.translation.append(
-                chat_pb2.TranslationNote(
-                    field="messages",
-                    action=chat_pb2.TRANSLATION_ACTION_CLAMPED,
-                    detail=f"the prompt fills the context window of {request.num_ctx} tokens; Ollama cuts what is over",
-                )
-            )
+        notes = [*request.notes, *request.window.notes(answer.prompt_eval_count)]
+        completion = answers.completion(self._name, answer, body, notes, hide_thinking=request.hide_thinking)
+        self._measured(call.model, request, answer)
         return completion
 
     async def stream_chat(
@@ -98,12 +97,12 @@ class OllamaAdapter:
     ) -> AsyncGenerator[list[chat_pb2.ChatEvent], None]:
         """The answer in events; closing the generator closes the connection, which stops the model."""
         call = await self._media.inline(call, context)
-        request = chat_request(call, self._settings, stream=True)
+        request = self._request(call, stream=True)
         async with await self._upstream.send("POST", "/api/chat", context=context, body=request.body) as response:
             if response.status != 200:
                 raise from_body(self._name, response.status, response.headers, await response.read(), call.model)
             reader = NDJSONReader()
-            stream = ChatStream(self._name, request.notes, hide_thinking=request.hide_thinking)
+            stream = ChatStream(self._name, request.notes, hide_thinking=request.hide_thinking, window=request.window)
             waiting_since = time.perf_counter_ns()
             async for chunk in response.chunks():
                 if waiting_since:
@@ -117,7 +116,7 @@ class OllamaAdapter:
                 yield events
             if stream.last is None:
                 raise self._broken_off(stream.error)
-            self._finished(call.model, request, stream.last)
+            self._measured(call.model, request, stream.last)
 
     async def embed(self, call: embedding_pb2.EmbedCall, context: CallContext) -> embedding_pb2.Embeddings:
         """The vectors, in the order of the inputs."""
@@ -126,8 +125,13 @@ class OllamaAdapter:
         return answers.embeddings(self._name, body, len(call.inputs), notes)
 
     async def list_models(self, context: CallContext) -> list[model_pb2.Model]:
-        """The models that the server has."""
-        return answers.models(self._name, await self._fetch("GET", "/api/tags", context))
+        """The models that the server has, each with whether it is in memory."""
+        models = answers.models(self._name, await self._fetch("GET", "/api/tags", context))
+        if (loaded := await self._loaded(context.request_id)) is not None:
+            self._windows = {name: one.context_window for name, one in loaded.items() if one.context_window}
+            for model in models:
+                model.residency.CopyFrom(loaded.get(answers.full_name(model.id), answers.NOT_LOADED))
+        return models
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -142,18 +146,33 @@ class OllamaAdapter:
             raise from_body(self._name, status, headers, content, model)
         return content
 
+    def _request(self, call: chat_pb2.ChatCall, *, stream: bool) -> ChatRequest:
+        window = self._windows.get(answers.full_name(call.model))
+        return chat_request(call, self._settings, stream=stream, loaded_num_ctx=window)
+
+    async def _loaded(self, request_id: str) -> dict[str, model_pb2.Residency] | None:
+        """The models in memory by their full names; None when the server does not say, which is no failure."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                body = await self._fetch("GET", "/api/ps", CallContext(request_id))
+            return answers.residencies(self._name, body)
+        except TimeoutError:
+            reason = "it did not answer in time"
+        except GatewayError as error:
+            reason = error.message
+        _log.info("models in memory are not known", provider=self._name, reason=reason)
+        return None
+
     def _broken_off(self, error: GatewayError | None) -> GatewayError:
         """What a stream without its end means: a last line that is no JSON was cut off like the rest."""
         if error is None or error.reason.name == "UPSTREAM_INVALID":
             return upstream_errors.cut_short(self._name)
         return error
 
-    def _finished(self, model: str, request: ChatRequest, answer: wire.Answer) -> bool:
-        """Count what Ollama measured. True when the prompt fills the window asked for, so that it was likely cut."""
+    def _measured(self, model: str, request: ChatRequest, answer: wire.Answer) -> None:
+        """Count what Ollama measured, and log what the caller's report says of a prompt that was cut."""
+        for note in request.window.notes(answer.prompt_eval_count):
+            _log.warning("prompt cut", model=model, detail=note.detail)
         for phase, field in _PHASES:
             if duration := getattr(answer, field):
                 metrics.upstream_phase(self._name, phase, duration / 1e9)
-        full = request.num_ctx is not None and (answer.prompt_eval_count or 0) >= request.num_ctx
-        if full:
-            _log.warning("prompt fills the context window", model=model, num_ctx=request.num_ctx)
-        return full

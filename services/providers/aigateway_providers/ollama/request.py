@@ -16,6 +16,7 @@ from aigateway_common.errors import GatewayError, invalid
 
 from aigateway_providers.ollama.body import json_object, merge, merge_mapping, report_members
 from aigateway_providers.ollama.messages import to_messages, tool_definition
+from aigateway_providers.ollama.window import Window
 from aigateway_providers.report import Report
 
 if TYPE_CHECKING:
@@ -48,18 +49,21 @@ class ChatRequest:
     notes: list[chat_pb2.TranslationNote]
     hide_thinking: bool
     """The caller does not want to see the reasoning, and Ollama cannot be told."""
-    num_ctx: int | None
-    """The context window asked for; None leaves it to Ollama."""
+    window: Window
+    """The context window that the prompt has to fit in."""
 
 
-def chat_request(call: chat_pb2.ChatCall, settings: ProviderSettings, *, stream: bool) -> ChatRequest:
-    """The body of `/api/chat`.
+def chat_request(
+    call: chat_pb2.ChatCall, settings: ProviderSettings, *, stream: bool, loaded_num_ctx: int | None = None
+) -> ChatRequest:
+    """The body of `/api/chat`; `loaded_num_ctx` is the window that the model was last seen loaded with.
 
     Raises:
         GatewayError: INVALID_REQUEST, UNSUPPORTED or TRANSLATION_REFUSED, naming the field.
     """
     report = Report(call.translation_policy)
-    body: dict[str, object] = {"model": call.model, "messages": to_messages(call, report)}
+    messages = to_messages(call, report)
+    body: dict[str, object] = {"model": call.model, "messages": messages}
     if tools := _tools(call, report):
         body["tools"] = tools
     body["options"] = {}
@@ -69,13 +73,12 @@ def chat_request(call: chat_pb2.ChatCall, settings: ProviderSettings, *, stream:
     hide_thinking = _think(call.reasoning, body, report)
     _report_rest(call, report)
     _merge_own(call, settings.name, body, report)
-    options = body["options"]
-    window = options.get("num_ctx") if isinstance(options, dict) else None
-    num_ctx = window if isinstance(window, int) else None
-    if not options:
+    _refuse_to_cut(call.translation_policy, body)
+    window = _window(messages, body["options"], loaded_num_ctx)
+    if not body["options"]:
         del body["options"]
     body["stream"] = stream
-    return ChatRequest(orjson.dumps(body), report.settle(), hide_thinking, num_ctx)
+    return ChatRequest(orjson.dumps(body), report.settle(), hide_thinking, window)
 
 
 def embed_request(
@@ -99,6 +102,7 @@ def embed_request(
     if call.user:
         report.dropped("user", "Ollama has no end users")
     _merge_own(call, settings.name, body, report)
+    _refuse_to_cut(call.translation_policy, body)
     if not body["options"]:
         del body["options"]
     return orjson.dumps(body), report.settle()
@@ -265,3 +269,25 @@ def _merge_own(
         report_members(report, call.extra_json, "", f"what Ollama alone knows goes into `provider_options.{provider}`")
     if provider in call.provider_options:
         merge(body, call.provider_options[provider], f"provider_options.{provider}")
+
+
+def _refuse_to_cut(policy: chat_pb2.TranslationPolicy.ValueType, body: dict[str, object]) -> None:
+    """Under the strict policy, have Ollama refuse what does not fit its context window, which it would cut in silence.
+
+    `/api/chat` takes the field like `/api/embed` (https://docs.ollama.com/api/embed) since 0.12.6:
+    https://github.com/ollama/ollama/blob/main/api/types.go.
+    """
+    if policy == chat_pb2.TRANSLATION_POLICY_STRICT:
+        body.setdefault("truncate", False)
+
+
+def _window(messages: Iterable[dict[str, object]], options: object, loaded_num_ctx: int | None) -> Window:
+    characters = sum(len(str(message["content"])) for message in messages)
+    num_ctx = num_keep = None
+    if isinstance(options, dict):
+        num_ctx, num_keep = options.get("num_ctx"), options.get("num_keep")
+    return Window(
+        num_ctx if isinstance(num_ctx, int) and num_ctx > 0 else loaded_num_ctx,
+        num_keep if isinstance(num_keep, int) and num_keep >= 0 else 4,
+        characters,
+    )

@@ -52,7 +52,9 @@ _ANSWER = msgspec.json.Decoder(wire.Answer)
 _VECTORS = msgspec.json.Decoder(wire.Vectors)
 _TAGS = msgspec.json.Decoder(wire.Tags)
 _ENTRY = msgspec.json.Decoder(wire.Entry)
+_RUNNING = msgspec.json.Decoder(wire.Running)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+NOT_LOADED: Final = model_pb2.Residency()
 
 
 def completion(
@@ -170,6 +172,29 @@ def _model(provider: str, entry: wire.Entry, raw: bytes) -> model_pb2.Model:
     return model
 
 
+def residencies(provider: str, body: bytes) -> dict[str, model_pb2.Residency]:
+    """The models that `/api/ps` lists, by their full names.
+
+    Raises:
+        GatewayError: UPSTREAM_INVALID.
+    """
+    return {
+        full_name(one.name): model_pb2.Residency(
+            loaded=True,
+            expires=_seconds(one.expires_at),
+            memory_bytes=one.size,
+            vram_bytes=one.size_vram,
+            context_window=one.context_length,
+        )
+        for one in _read(_RUNNING, provider, body).models or ()
+    }
+
+
+def full_name(model: str) -> str:
+    """A model's name with its tag; without one Ollama takes `latest`."""
+    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
+
+
 def read_answer(provider: str, data: bytes) -> wire.Answer:
     """One answer or one line of a stream.
 
@@ -263,10 +288,15 @@ def logprobs_json(logprobs: Sequence[wire.Logprob] | None) -> bytes:
 
 def created(text: str) -> int:
     """Seconds since the epoch of an RFC 3339 time; now, when it is none."""
+    seconds = _seconds(text)
+    return int(time.time()) if seconds is None else seconds
+
+
+def _seconds(text: str) -> int | None:
     try:
         return int(datetime.fromisoformat(text).timestamp())
     except ValueError:
-        return int(time.time())
+        return None
 
 
 def new_id() -> str:

@@ -6,7 +6,7 @@ their own; the last line has `done: true` and the token counts (https://docs.oll
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
@@ -24,6 +24,7 @@ from aigateway_providers.ollama.response import (
     tool_call,
     usage,
 )
+from aigateway_providers.ollama.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from aigateway_providers.ollama import wire
 
 
+_UNKNOWN: Final = Window()
+
+
 class ChatStream:
     """One streamed answer.
 
@@ -40,6 +44,7 @@ class ChatStream:
         provider: The provider's name, for errors.
         notes: The translation report.
         hide_thinking: Leave the reasoning out.
+        window: What the prompt had to fit in; a prompt that was likely cut is told with the end.
     """
 
     __slots__ = (
@@ -51,16 +56,23 @@ class ChatStream:
         "_reasoning",
         "_start_extra",
         "_text",
+        "_window",
         "error",
         "last",
     )
 
     def __init__(
-        self, provider: str, notes: Sequence[chat_pb2.TranslationNote], *, hide_thinking: bool = False
+        self,
+        provider: str,
+        notes: Sequence[chat_pb2.TranslationNote],
+        *,
+        hide_thinking: bool = False,
+        window: Window = _UNKNOWN,
     ) -> None:
         self._provider = provider
         self._notes = notes
         self._hide = hide_thinking
+        self._window = window
         self._start_extra: Mapping[str, msgspec.Raw] | None = None
         """The first line's fields without neutral form; None until it has come."""
         self._parts = 0
@@ -135,7 +147,9 @@ class ChatStream:
         same = self._start_extra or {}
         news = {name: raw for name, raw in extra.items() if name not in same or bytes(same[name]) != bytes(raw)}
         finish = chat_pb2.StreamFinish(
-            reason=finish_reason(answer.done_reason, called=self._calls > 0), native_reason=answer.done_reason or ""
+            reason=finish_reason(answer.done_reason, called=self._calls > 0),
+            native_reason=answer.done_reason or "",
+            translation=self._window.notes(answer.prompt_eval_count),
         )
         events.append(chat_pb2.ChatEvent(finish=finish, extra_json=_object(news)))
         if used is not None:

@@ -95,3 +95,19 @@ class Tags(msgspec.Struct):
     """The answer of `/api/tags`; each entry is read twice, since it is passed on whole."""
 
     models: list[msgspec.Raw] | None = None
+
+
+class Loaded(msgspec.Struct):
+    """One model of `/api/ps` (https://docs.ollama.com/api/ps)."""
+
+    name: str
+    expires_at: str = ""
+    size: Count | None = None
+    size_vram: Count | None = None
+    context_length: Count | None = None
+
+
+class Running(msgspec.Struct):
+    """The answer of `/api/ps`."""
+
+    models: list[Loaded] | None = None

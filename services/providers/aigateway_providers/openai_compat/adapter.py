@@ -14,7 +14,7 @@ from aigateway_common.sse import SSEReader
 from aigateway_providers import upstream_errors
 from aigateway_providers.openai_compat import embeddings, errors, models, request, response
 from aigateway_providers.openai_compat.messages import DIALECT
-from aigateway_providers.openai_compat.profiles import PROFILES
+from aigateway_providers.openai_compat.profiles import profile_of
 from aigateway_providers.openai_compat.stream import StreamTranslator
 from aigateway_providers.openai_responses import request as responses_request
 from aigateway_providers.openai_responses import response as responses_response
@@ -40,7 +40,7 @@ _END_SECONDS: Final = 0.5
 
 def create(settings: ProviderSettings) -> Adapter:
     """The adapter for `settings.kind`."""
-    return OpenAICompatAdapter(settings, PROFILES[settings.kind])
+    return OpenAICompatAdapter(settings, profile_of(settings.kind, settings.base_url))
 
 
 class OpenAICompatAdapter:
@@ -88,7 +88,7 @@ class OpenAICompatAdapter:
         translator: StreamTranslator | ResponsesTranslator
         if self._by_responses(call):
             path = self._responses_path
-            body, notes = responses_request.to_body(call, provider=self._name, stream=True)
+            body, notes = responses_request.to_body(call, self._profile, provider=self._name, stream=True)
             translator = ResponsesTranslator(self._name, notes, own=call.dialect == _RESPONSES)
         else:
             path = self._chat_path
@@ -138,7 +138,7 @@ class OpenAICompatAdapter:
         return self._profile.responses and (call.dialect == _RESPONSES or responses_only(call.model))
 
     async def _respond(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.ChatCompletion:
-        body, notes = responses_request.to_body(call, provider=self._name, stream=False)
+        body, notes = responses_request.to_body(call, self._profile, provider=self._name, stream=False)
         status, content = await self._content("POST", self._responses_path, context, body)
         if not content.lstrip().startswith(b"{"):
             raise upstream_errors.not_json(self._name, status)

@@ -35,6 +35,7 @@ _AUDIO_FORMATS: Final[Mapping[str, str]] = {
     "audio/mp3": "mp3",
 }
 _NOTHING: Final = (b"null", b"[]", b'""')
+_MEDIA: Final = frozenset({"image", "audio", "file"})
 DIALECT: Final = message_pb2.DIALECT_OPENAI_CHAT
 
 
@@ -69,12 +70,15 @@ class MessageWriter:
         self._reasoning_field = profile.reasoning_field if reasons else ""
         self._own = own
         self._report = report
+        self._attached: list[Json | orjson.Fragment] = []
+        """Media of the tool results of this run, until the run ends."""
 
     def write(self, messages: Sequence[message_pb2.Message]) -> list[Json]:
         """All messages; a turn that holds tool results becomes one message for each, and one for the rest."""
         written: list[Json] = []
         for number, message in enumerate(messages):
             self._message(message, f"messages[{number}]", written)
+        self._attach(written)
         return written
 
     def carry(self, target: Json, json: bytes, field: str) -> None:
@@ -103,6 +107,7 @@ class MessageWriter:
             if message.extra_json:
                 self.carry(turn.results[-1], message.extra_json, field)
             return
+        self._attach(written)
         out: Json = {"role": self._role(message, field)}
         _set_content(out, turn, message.content_shape)
         out.update(turn.extra)
@@ -157,7 +162,7 @@ class MessageWriter:
     def _piece(self, part: message_pb2.Part, field: str) -> Json | orjson.Fragment | None:
         match part.WhichOneof("kind"):
             case "text":
-                return {"type": "text", "text": part.text.text}
+                return _text(part.text.text)
             case "image":
                 return self._image(part.image, field)
             case "audio":
@@ -167,7 +172,7 @@ class MessageWriter:
             case "refusal":
                 if self._profile.refusals:
                     return {"type": "refusal", "refusal": part.refusal.text}
-                return {"type": "text", "text": part.refusal.text}
+                return _text(part.refusal.text)
             case "native":
                 return self.native(part.native, field)
             case _:
@@ -219,8 +224,17 @@ class MessageWriter:
     def _tool_result(self, part: message_pb2.Part, field: str) -> Json:
         result = part.tool_result
         turn = _Turn([], [], [], {})
-        for piece in result.content:
-            self._content(piece, turn, f"{field}.content[{len(turn.content)}]")
+        media = _Turn([], [], [], {})
+        for number, piece in enumerate(result.content):
+            path = f"{field}.content[{number}]"
+            if piece.WhichOneof("kind") in _MEDIA:
+                self._content(piece, media, path)
+                self._report.emulated(path, "in a user message after the tool results, which hold text only")
+            else:
+                self._content(piece, turn, path)
+        if media.content:
+            self._attached += [_text(f"Attached to the result of tool call {result.call_id}:"), *media.content]
+            turn.content = turn.content or [_text("The result is attached in the user message that follows.")]
         out: Json = {"role": "tool", "tool_call_id": result.call_id}
         if result.name and "name" not in self._profile.message_unsupported:
             out["name"] = result.name
@@ -233,6 +247,16 @@ class MessageWriter:
             self._report.dropped(f"{field}.cache_control")
         self.carry(out, part.extra_json, field)
         return out
+
+    def _attach(self, written: list[Json]) -> None:
+        """End a run of tool results by a user message with their media.
+
+        https://platform.openai.com/docs/api-reference/chat/create: tool messages hold text only, and all that answer an
+        assistant message follow it with nothing between.
+        """
+        if self._attached:
+            written.append({"role": "user", "content": self._attached})
+            self._attached = []
 
     def _reasoning(self, part: message_pb2.Part, turn: _Turn, field: str) -> None:
         if part.HasField("provider_state") or not part.reasoning.text:
@@ -261,6 +285,10 @@ def _set_content(out: Json, turn: _Turn, shape: message_pb2.ContentShape.ValueTy
         out["content"] = piece["text"] if isinstance(piece, dict) else piece
     else:
         out["content"] = turn.content
+
+
+def _text(words: str) -> Json:
+    return {"type": "text", "text": words}
 
 
 def _data_url(media: message_pb2.Media) -> str:

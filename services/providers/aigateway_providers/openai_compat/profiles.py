@@ -1,12 +1,21 @@
-"""How the hosts that speak OpenAI's protocol differ from OpenAI: one row each, and nothing else."""
+"""How the hosts that speak OpenAI's protocol differ from OpenAI: one row each; models of a host are in `families`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from aigateway_common import model_facts
+
+from aigateway_providers.openai_compat import families
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from aigateway_common.model_facts import Facts
+
+    from aigateway_providers.openai_compat.families import Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +48,44 @@ class HostProfile:
     """Where an earlier turn's reasoning goes in an assistant message; nowhere when empty."""
     reasoning_models: tuple[str, ...] = ()
     """Parts of the names of the models that take it there."""
-    reasoning_format: bool = False
-    """It tells reasoning from the answer only when asked to, by `reasoning_format`."""
-    efforts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """By a part of the model's name: reasoning efforts that the model lacks, and the nearest it has."""
+    shows_reasoning: bool = False
+    """It shows the reasoning itself, and leaves it out when told to by `include_reasoning` or `reasoning_format`."""
+    schemas_listed: bool = False
+    """Only the models that our facts say so of follow a JSON Schema; the others write JSON, and are told the schema."""
+    strict_schemas: tuple[str, ...] = ()
+    """Where schemas are listed: the models that take `strict`."""
+    json_with_tools: bool = True
+    """It takes a response format beside tools."""
+    families: tuple[Family, ...] = ()
+    """What is known of its models' ways."""
+    facts: str = ""
+    """The name by which our facts know its models; empty when they may be anybody's."""
+    own_domain: str = ""
+    """The only addresses where its models are known to be its own; any when empty."""
+
+    def family(self, model: str) -> Family:
+        """The family of a model."""
+        return families.find(self.families, model)
+
+    def known(self, model: str) -> Facts | None:
+        """Our facts about a model."""
+        return model_facts.find(self.facts, model)
+
+    def reasons(self, model: str) -> bool | None:
+        """Whether a model reasons; None when that is not known."""
+        if self.family(model) is not families.UNKNOWN:
+            return True
+        facts = self.known(model)
+        return facts.reasoning if facts else None
 
 
 _OPENAI: Final = HostProfile(
     responses=True,
     # https://platform.openai.com/docs/api-reference/chat/create: `max_tokens` is not compatible with o-series models.
     completion_tokens_only=("o1", "o3", "o4", "gpt-5"),
+    families=families.OPENAI,
+    facts="openai",
+    own_domain="openai.com",
 )
 
 _GROQ: Final = HostProfile(
@@ -66,13 +103,23 @@ _GROQ: Final = HostProfile(
     # https://console.groq.com/docs/api-reference#chat-create: only on models that reason.
     reasoning_field="reasoning",
     reasoning_models=("gpt-oss", "qwen3", "deepseek-r1"),
-    # https://console.groq.com/docs/reasoning: raw by default; efforts by family.
-    reasoning_format=True,
-    efforts={
-        "gpt-oss": {"none": "low", "minimal": "low", "xhigh": "high", "max": "high"},
-        "qwen3": dict.fromkeys(("minimal", "low", "medium", "high", "xhigh", "max"), "default"),
-    },
+    shows_reasoning=True,
+    # https://console.groq.com/docs/structured-outputs: listed models only; no format beside tools.
+    schemas_listed=True,
+    strict_schemas=("openai/gpt-oss-20b", "openai/gpt-oss-120b"),
+    json_with_tools=False,
+    families=families.GROQ,
+    facts="groq",
 )
 
 PROFILES: Final[Mapping[str, HostProfile]] = {"openai": _OPENAI, "groq": _GROQ}
 """By the provider's kind."""
+
+
+def profile_of(kind: str, base_url: str) -> HostProfile:
+    """The profile of a kind of host at an address: elsewhere than at home, its models may be anybody's."""
+    profile = PROFILES[kind]
+    host = urlsplit(base_url).hostname or ""
+    if not profile.own_domain or host == profile.own_domain or host.endswith(f".{profile.own_domain}"):
+        return profile
+    return replace(profile, families=(), facts="")

@@ -12,6 +12,7 @@ from aigateway.v1 import chat_pb2, message_pb2
 from aigateway_common.errors import GatewayError
 
 from aigateway_providers import splice
+from aigateway_providers.openai_compat import families, formats
 from aigateway_providers.openai_compat.messages import DIALECT, MessageWriter
 from aigateway_providers.report import Report
 
@@ -29,6 +30,7 @@ _MODES: Final[Mapping[int, str]] = {
     message_pb2.TOOL_CHOICE_MODE_NONE: "none",
     message_pb2.TOOL_CHOICE_MODE_REQUIRED: "required",
 }
+_TEXT: Final = {"type": "text"}
 _BUDGETS: Final = ((0, "none"), (4096, "low"), (16384, "medium"))
 """Reasoning tokens up to which an effort is the nearest; above the last it is `high`."""
 
@@ -46,6 +48,8 @@ def to_body(
     body = writer.write()
     if options := call.provider_options.get(provider):
         splice.merge(body, options, f"provider_options.{provider}", refused=FIXED)
+    if profile.family(call.model).switch:
+        _keep_reasoning_apart(body, report)
     if stream:
         body["stream"] = True
         _ask_for_usage(body)
@@ -64,10 +68,26 @@ def _ask_for_usage(body: Json) -> None:
     body["stream_options"] = options | {"include_usage": True}
 
 
+def _keep_reasoning_apart(body: Json, report: Report) -> None:
+    """Have reasoning written beside the answer, not into it, unless the caller said otherwise.
+
+    https://console.groq.com/docs/reasoning: `include_reasoning` excludes `reasoning_format`, whose `raw` is refused
+    beside tools and JSON.
+    """
+    given = orjson.dumps(body.get("reasoning_format"))
+    if given == b"null" and "include_reasoning" not in body:
+        if body.get("reasoning_effort") != "none":
+            body["reasoning_format"] = "parsed"
+    elif given == b'"raw"' and ("tools" in body or body.get("response_format", _TEXT) != _TEXT):
+        report.clamped("reasoning_format", "raw to parsed, which tools and JSON need")
+        body["reasoning_format"] = "parsed"
+
+
 class _RequestWriter:
     def __init__(self, call: chat_pb2.ChatCall, profile: HostProfile, report: Report) -> None:
         self._call = call
         self._profile = profile
+        self._family = profile.family(call.model)
         self._report = report
         self._own = call.dialect == DIALECT
         self._messages = MessageWriter(profile, model=call.model, own=self._own, report=report)
@@ -92,6 +112,8 @@ class _RequestWriter:
         if call.HasField("cache_control"):
             self._report.dropped("cache_control", "this provider caches by itself")
         self._extra(body)
+        effort = body.get("reasoning_effort", "")
+        families.fix_sampling(body, self._family, effort if isinstance(effort, str) else "", self._report)
         return body
 
     def _options(self, body: Json, options: chat_pb2.GenerationOptions) -> None:
@@ -189,56 +211,40 @@ class _RequestWriter:
         body["tool_choice"] = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
     def _response_format(self, body: Json, form: chat_pb2.ResponseFormat) -> None:
-        out: Json
-        match form.type:
-            case chat_pb2.RESPONSE_FORMAT_TYPE_JSON_SCHEMA:
-                schema: Json = {"name": form.name or "response"}
-                if form.description:
-                    schema["description"] = form.description
-                if form.schema_json:
-                    schema["schema"] = splice.fragment(form.schema_json, "response_format.json_schema.schema")
-                if form.HasField("strict"):
-                    schema["strict"] = form.strict
-                out = {"type": "json_schema", "json_schema": schema}
-            case chat_pb2.RESPONSE_FORMAT_TYPE_JSON_OBJECT:
-                out = {"type": "json_object"}
-            case _:
-                out = {"type": "text"}
-        self._messages.carry(out, form.extra_json, "response_format")
-        body["response_format"] = out
+        if formats.takes(self._profile, self._call, tools="tools" in body):
+            out = formats.write(form, self._profile, self._call.model, self._report)
+            self._messages.carry(out, form.extra_json, "response_format")
+            body["response_format"] = out
+        else:
+            formats.emulate(body, form, self._profile, self._report)
 
     def _reasoning(self, body: Json, reasoning: chat_pb2.ReasoningOptions) -> None:
-        effort = reasoning.effort
+        effort, field = reasoning.effort, "reasoning_effort"
         if not effort and reasoning.HasField("budget_tokens") and reasoning.budget_tokens >= 0:
             effort = next((word for limit, word in _BUDGETS if reasoning.budget_tokens <= limit), "high")
-            if reasoning.budget_tokens:
-                self._report.emulated("reasoning.max_tokens", f"by `reasoning_effort` {effort}")
-        if effort:
-            body["reasoning_effort"] = self._effort(effort)
+            field = "reasoning.max_tokens"
         if reasoning.summary:
             self._report.dropped("reasoning.summary")
-        if self._profile.reasoning_format:
-            self._reasoning_format(body, reasoning, effort)
-        elif reasoning.HasField("include") and reasoning.include:
-            self._report.dropped("reasoning.include", "this provider does not show its reasoning")
+        if self._profile.reasons(self._call.model) is False:
+            families.drop_reasoning(effort, field, self._report)
+            if reasoning.include:
+                self._report.dropped("reasoning.include", families.UNREASONING)
+            return
+        if field != "reasoning_effort" and reasoning.budget_tokens:
+            self._report.emulated(field, f"by `reasoning_effort` {effort}")
+        if effort := families.nearest_effort(effort, self._family, self._report):
+            body["reasoning_effort"] = effort
+        if reasoning.HasField("include"):
+            self._shown(body, included=reasoning.include)
 
-    def _effort(self, effort: str) -> str:
-        for name, nearest in self._profile.efforts.items():
-            if name in self._call.model and effort in nearest:
-                self._report.clamped("reasoning_effort", f"{effort} to {nearest[effort]}")
-                return nearest[effort]
-        return effort
-
-    def _reasoning_format(self, body: Json, reasoning: chat_pb2.ReasoningOptions, effort: str) -> None:
-        """https://console.groq.com/docs/reasoning: gpt-oss models have `include_reasoning` instead."""
-        hidden = reasoning.HasField("include") and not reasoning.include
-        if "gpt-oss" in self._call.model:
-            if hidden:
-                body["include_reasoning"] = False
-        elif hidden:
+    def _shown(self, body: Json, *, included: bool) -> None:
+        if not self._profile.shows_reasoning:
+            if included:
+                self._report.dropped("reasoning.include", "this provider does not show its reasoning")
+        elif not self._family.switch:
+            body["include_reasoning"] = included
+        elif not included:
             body["reasoning_format"] = "hidden"
-        elif effort != "none":
-            body["reasoning_format"] = "parsed"
 
     def _extra(self, body: Json) -> None:
         if not self._call.extra_json:

@@ -13,6 +13,7 @@ from aigateway.v1 import chat_pb2, message_pb2
 from aigateway_common.errors import GatewayError
 
 from aigateway_providers import splice
+from aigateway_providers.openai_compat import families
 from aigateway_providers.openai_responses.items import ItemWriter
 from aigateway_providers.openai_responses.models import reasons
 from aigateway_providers.openai_responses.response import DIALECT
@@ -21,6 +22,7 @@ from aigateway_providers.report import Report
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aigateway_providers.openai_compat.profiles import HostProfile
     from aigateway_providers.openai_responses.items import Json
 
 FIXED: Final = frozenset({"model", "input", "stream"})
@@ -50,14 +52,16 @@ _ENCRYPTED: Final = "reasoning.encrypted_content"
 _LOGPROBS: Final = "message.output_text.logprobs"
 
 
-def to_body(call: chat_pb2.ChatCall, *, provider: str, stream: bool) -> tuple[bytes, list[chat_pb2.TranslationNote]]:
+def to_body(
+    call: chat_pb2.ChatCall, profile: HostProfile, *, provider: str, stream: bool
+) -> tuple[bytes, list[chat_pb2.TranslationNote]]:
     """The request body, and what could not be carried.
 
     Raises:
         GatewayError: INVALID_REQUEST, UNSUPPORTED, or TRANSLATION_REFUSED under the strict policy.
     """
     report = Report(call.translation_policy)
-    body = _RequestWriter(call, report, provider).write()
+    body = _RequestWriter(call, profile, report, provider).write()
     if options := call.provider_options.get(provider):
         splice.merge(body, options, f"provider_options.{provider}", refused=FIXED)
     if stream:
@@ -66,8 +70,10 @@ def to_body(call: chat_pb2.ChatCall, *, provider: str, stream: bool) -> tuple[by
 
 
 class _RequestWriter:
-    def __init__(self, call: chat_pb2.ChatCall, report: Report, provider: str) -> None:
+    def __init__(self, call: chat_pb2.ChatCall, profile: HostProfile, report: Report, provider: str) -> None:
         self._call = call
+        self._profile = profile
+        self._family = profile.family(call.model)
         self._report = report
         self._own = call.dialect == DIALECT
         self._items = ItemWriter(provider=provider, own=self._own, report=report)
@@ -79,10 +85,12 @@ class _RequestWriter:
         body: Json = {"model": call.model, "input": self._items.write(messages), "store": False}
         if instructions is not None:
             body["instructions"] = instructions
-        if include := self._include():
+        effort = self._reasoning(body, call.reasoning) if call.HasField("reasoning") else ""
+        if include := self._include(effort):
             body["include"] = include
         if call.HasField("options"):
             self._options(body, call.options)
+            families.fix_sampling(body, self._family, effort, self._report)
         if call.tools:
             self._tools(body)
         if call.HasField("tool_choice"):
@@ -91,8 +99,6 @@ class _RequestWriter:
             body["parallel_tool_calls"] = call.parallel_tool_calls
         if call.HasField("response_format"):
             body["text"] = {"format": self._format(call.response_format)}
-        if call.HasField("reasoning"):
-            self._reasoning(body, call.reasoning)
         if call.user:
             body["user"] = call.user
         if call.HasField("cache_control"):
@@ -112,9 +118,14 @@ class _RequestWriter:
             return None
         return first.parts[0].text.text
 
-    def _include(self) -> list[str]:
+    def _include(self, effort: str) -> list[str]:
         wanted = [_ENCRYPTED] if reasons(self._call.model) else []
-        return [*wanted, _LOGPROBS] if not self._own and self._call.options.logprobs else wanted
+        if self._own or not self._call.options.logprobs:
+            return wanted
+        if families.samples_freely(self._family, effort):
+            return [*wanted, _LOGPROBS]
+        self._report.dropped("logprobs", families.FIXED)
+        return wanted
 
     def _options(self, body: Json, options: chat_pb2.GenerationOptions) -> None:
         if options.HasField("max_output_tokens"):
@@ -199,19 +210,27 @@ class _RequestWriter:
         self._items.carry(out, form.extra_json, "response_format")
         return out
 
-    def _reasoning(self, body: Json, reasoning: chat_pb2.ReasoningOptions) -> None:
-        effort = reasoning.effort
+    def _reasoning(self, body: Json, reasoning: chat_pb2.ReasoningOptions) -> str:
+        """Say how the model shall reason; the effort, when one is asked for."""
+        effort, field = reasoning.effort, "reasoning_effort"
         if not effort and reasoning.HasField("budget_tokens") and reasoning.budget_tokens >= 0:
             effort = next((word for limit, word in _BUDGETS if reasoning.budget_tokens <= limit), "high")
-            if reasoning.budget_tokens:
-                self._report.emulated("reasoning.max_tokens", f"by reasoning effort {effort}")
+            field = "reasoning.max_tokens"
+        shown = reasoning.summary or reasoning.include
+        if self._profile.reasons(self._call.model) is False:
+            families.drop_reasoning(effort, field, self._report)
+            if shown:
+                self._report.dropped("reasoning.summary", families.UNREASONING)
+            return ""
+        if field != "reasoning_effort" and reasoning.budget_tokens:
+            self._report.emulated(field, f"by reasoning effort {effort}")
+        effort = families.nearest_effort(effort, self._family, self._report)
         out: Json = {"effort": effort} if effort else {}
-        if reasoning.summary:
-            out["summary"] = reasoning.summary
-        elif reasoning.HasField("include") and reasoning.include:
-            out["summary"] = "auto"  # the reasoning itself is never shown
+        if shown:
+            out["summary"] = reasoning.summary or "auto"  # the reasoning itself is never shown
         if out:
             body["reasoning"] = out
+        return effort
 
     def _extra(self, body: Json) -> None:
         if self._own:

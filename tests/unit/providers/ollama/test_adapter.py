@@ -245,14 +245,24 @@ async def test_log_probabilities_come_in_openais_shape() -> None:
     }
 
 
-async def test_a_prompt_that_fills_the_window_is_reported() -> None:
-    window = {"llama*": {"num_ctx": 26}}
-    completion = await answered(finished({"content": "Hello."}), model_options=window)
-    assert [(note.field, note.action) for note in completion.translation] == [
-        ("messages", chat_pb2.TRANSLATION_ACTION_CLAMPED)
-    ]
-    roomy = await answered(finished({"content": "Hello."}), model_options={"llama*": {"num_ctx": 4096}})
+@pytest.mark.parametrize(("num_ctx", "count"), [(26, 26), (46, 25)])
+async def test_a_prompt_that_was_likely_cut_is_in_the_report_of_a_whole_answer(num_ctx: int, count: int) -> None:
+    body = finished({"content": "Hello."}, prompt_eval_count=count)
+    completion = await answered(body, model_options={"llama*": {"num_ctx": num_ctx}})
+    (note,) = completion.translation
+    assert (note.field, note.action) == ("messages", chat_pb2.TRANSLATION_ACTION_CLAMPED)
+    assert f"context window of {num_ctx}" in note.detail
+    roomy = await answered(body, model_options={"llama*": {"num_ctx": 4096}})
     assert list(roomy.translation) == []
+
+
+async def test_the_window_that_a_model_was_loaded_with_is_learned_from_the_list_of_models() -> None:
+    running = {"models": [{"name": "llama3.2:latest", "context_length": 26}]}
+    with Upstream(Answer.of({"models": []}), Answer.of(running), Answer.of(finished({"content": "Hello."}))) as server:
+        async with ollama(server) as adapter:
+            await adapter.list_models(CallContext())
+            completion = await adapter.chat(call(), CallContext())
+    assert [note.field for note in completion.translation] == ["messages"]
 
 
 @pytest.mark.parametrize(
@@ -287,6 +297,35 @@ async def test_a_failure_has_its_reason(status: int, body: object, reason: str, 
     assert words in error.message
     assert error.details["provider"] == "ollama"
     assert error.details["upstream_status"] == ("500" if body == {"error": "unexpected"} else str(status))
+
+
+async def test_a_missing_model_is_not_fetched_unasked() -> None:
+    with Upstream(Answer.of({"error": "model 'llama3.2' not found"}, 404)) as server:
+        async with ollama(server) as adapter:
+            with pytest.raises(GatewayError) as caught:
+                await adapter.chat(call(), CallContext())
+    assert (caught.value.reason.name, caught.value.http_status) == ("MODEL_NOT_FOUND", 404)
+    assert [request.path for request in server.requests] == ["/api/chat"]
+
+
+async def test_a_full_queue_is_overload_that_may_be_tried_again() -> None:
+    words = "server busy, please try again.  maximum pending requests exceeded"
+    error = await failed(Answer.of({"error": words}, 503))
+    assert (error.reason.name, error.http_status, error.reason.retryable) == ("UPSTREAM_OVERLOADED", 503, True)
+    assert error.message == f"ollama: {' '.join(words.split())}"
+
+
+async def test_a_model_that_takes_too_long_to_load_ends_in_the_limit_to_the_first_byte() -> None:
+    with Upstream(Answer(hold_before_headers=True)) as server:
+        async with ollama(server, first_byte_timeout=0.1, idle_timeout=0.01) as adapter:
+            with pytest.raises(GatewayError) as whole:
+                await adapter.chat(call(), CallContext())
+            with pytest.raises(GatewayError) as streamed:
+                await anext(adapter.stream_chat(call(), CallContext()))
+            await server.wait_hung_up()
+    for caught in (whole, streamed):
+        assert caught.value.reason.name == "UPSTREAM_TIMEOUT"
+        assert caught.value.details["limit"] == "first_byte_timeout"
 
 
 async def test_a_limit_says_when_to_come_back() -> None:
@@ -354,6 +393,16 @@ async def test_vectors_come_in_the_order_of_the_inputs() -> None:
     )
 
 
+@pytest.mark.parametrize("count", [{}, {"prompt_eval_count": 0}])
+async def test_vectors_without_a_count_have_no_usage(count: dict[str, int]) -> None:
+    asked = embedding_pb2.EmbedCall(model="m", inputs=[embedding_pb2.EmbeddingInput(text="a")])
+    with Upstream(Answer.of({"model": "m", "embeddings": [[1.0]], "load_duration": 7} | count)) as server:
+        async with ollama(server) as adapter:
+            made = await adapter.embed(asked, CallContext())
+    assert not made.HasField("usage")
+    assert json.loads(made.extra_json) == {"load_duration": 7} | count
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -384,7 +433,7 @@ async def test_models_are_those_the_server_has() -> None:
     }
     able = {"name": "ann/look:1b", "capabilities": ["completion", "tools", "thinking", "vision"]}
     vectors = {"name": "all-minilm:latest", "capabilities": ["embedding"]}
-    with Upstream(Answer.of({"models": [plain, able, vectors]})) as server:
+    with Upstream(Answer.of({"models": [plain, able, vectors]}), Answer.of({"error": "no"}, 404)) as server:
         async with ollama(server) as adapter:
             models = await adapter.list_models(CallContext())
     assert [json.loads(model.native_json) for model in models] == [plain, able, vectors]
@@ -415,6 +464,74 @@ async def test_models_are_those_the_server_has() -> None:
             reasoning=False,
         ),
     ]
+
+
+PS = {
+    "name": "gemma3",
+    "model": "gemma3",
+    "size": 6591830464,
+    "digest": "a2af6cc3eb7fa8be8504abaf9b04e88f17a119ec3f04a3addf55f92841195f5a",
+    "details": {"parent_model": "", "format": "gguf", "family": "gemma3", "quantization_level": "Q4_K_M"},
+    "expires_at": "2025-10-17T16:47:07.93355-07:00",
+    "size_vram": 5333539264,
+    "context_length": 4096,
+}
+"""The example of https://docs.ollama.com/api/ps."""
+TAGS = {"models": [{"name": "gemma3:latest"}, {"name": "gemma3:27b"}, {"name": "ann/gemma3:latest"}]}
+
+
+async def residencies(*answers: Answer) -> list[model_pb2.Residency | None]:
+    with Upstream(Answer.of(TAGS), *answers) as server:
+        async with ollama(server) as adapter:
+            context = CallContext()
+            models = await adapter.list_models(context)
+    assert [request.path for request in server.requests] == ["/api/tags", "/api/ps"]
+    assert context.upstream_status == 200
+    return [model.residency if model.HasField("residency") else None for model in models]
+
+
+async def test_models_in_memory_say_how_long_and_where() -> None:
+    forever = {"name": "ann/gemma3:latest", "expires_at": "2318-01-30T12:00:00.123456789Z", "size": 7, "size_vram": 0}
+    assert await residencies(Answer.of({"models": [PS, forever]})) == [
+        model_pb2.Residency(
+            loaded=True,
+            expires=1760744827,
+            memory_bytes=6591830464,
+            vram_bytes=5333539264,
+            context_window=4096,
+        ),
+        model_pb2.Residency(loaded=False),
+        model_pb2.Residency(loaded=True, expires=10984334400, memory_bytes=7, vram_bytes=0),
+    ]
+
+
+async def test_what_an_older_server_does_not_say_of_a_model_in_memory_stays_away() -> None:
+    found = await residencies(Answer.of({"models": [{"name": "gemma3:27b", "expires_at": "soon"}]}))
+    assert found[1] == model_pb2.Residency(loaded=True)
+
+
+@pytest.mark.parametrize("nothing", [{"models": []}, {"models": None}, {}])
+async def test_an_empty_memory_is_not_an_unknown_one(nothing: dict[str, Any]) -> None:
+    assert await residencies(Answer.of(nothing)) == [model_pb2.Residency()] * 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer.of({"error": "not here"}, 404),
+        Answer(500, {"content-type": "text/html"}, [b"<html>"]),
+        Answer(pieces=[b"Ollama is running"]),
+        Answer.of({"models": 7}),
+        Answer(pieces=[b"{"], cut=True),
+        Answer(hold_before_headers=True),
+    ],
+    ids=["404", "500", "no JSON", "another shape", "cut off", "silent"],
+)
+async def test_models_are_listed_though_nobody_says_which_are_in_memory(
+    answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aigateway_providers.ollama.adapter._PATIENCE", 0.2)
+    assert await residencies(answer) == [None, None, None]
 
 
 async def test_a_model_list_that_is_none_is_an_error() -> None:

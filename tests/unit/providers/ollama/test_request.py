@@ -12,6 +12,7 @@ import pytest
 from aigateway.v1 import chat_pb2, embedding_pb2, message_pb2
 from aigateway_common.errors import GatewayError
 from aigateway_providers.ollama.request import chat_request, embed_request
+from aigateway_providers.ollama.window import Window
 from aigateway_providers.settings import ProviderSettings
 
 SETTINGS = ProviderSettings("ollama", "ollama", "http://localhost:11434")
@@ -159,7 +160,7 @@ def test_configured_fields_go_where_ollama_wants_them() -> None:
         "keep_alive": "10m",
         "stream": False,
     }
-    assert chat_request(call, settings, stream=False).num_ctx == 8192
+    assert chat_request(call, settings, stream=False).window.num_ctx == 8192
     assert settings.model_options["*"] == {"num_ctx": 2048, "num_gpu": 1, "truncate": False}
 
 
@@ -167,6 +168,14 @@ def test_configured_fields_go_where_ollama_wants_them() -> None:
 def test_keep_alive_passes_as_it_is_written(keep_alive: str) -> None:
     call = chat(provider_options={"ollama": b'{"keep_alive": %s}' % keep_alive.encode()})
     assert f'"keep_alive":{keep_alive}'.encode() in chat_request(call, SETTINGS, stream=False).body
+
+
+@pytest.mark.parametrize("keep_alive", ["5m", 300, -1, 0])
+def test_a_configured_keep_alive_stands_beside_options(keep_alive: str | int) -> None:
+    settings = ProviderSettings("ollama", "ollama", "", model_options={"*": {"keep_alive": keep_alive}})
+    body = sent(chat(), settings)
+    assert (body["keep_alive"], "options" in body) == (keep_alive, False)
+    assert json.loads(embed_request(embed("a"), settings)[0])["keep_alive"] == keep_alive
 
 
 def test_fields_for_another_provider_stay_away() -> None:
@@ -177,9 +186,45 @@ def test_fields_for_ollama_must_be_an_object() -> None:
     assert refused(chat(provider_options={"ollama": b"[1]"})) == ("INVALID_REQUEST", "provider_options.ollama")
 
 
-def test_num_ctx_of_the_caller_is_known_too() -> None:
+def window(call: chat_pb2.ChatCall, settings: ProviderSettings = SETTINGS) -> Window:
+    return chat_request(call, settings, stream=False, loaded_num_ctx=4096).window
+
+
+def test_the_window_is_the_callers_then_the_configured_then_the_loaded_one() -> None:
+    configured = ProviderSettings("ollama", "ollama", "", model_options={"*": {"num_ctx": 8192, "num_keep": 24}})
     call = chat(provider_options={"ollama": b'{"options": {"num_ctx": 16384}}'})
-    assert chat_request(call, SETTINGS, stream=False).num_ctx == 16384
+    assert window(call, configured).num_ctx == 16_384
+    assert window(chat(), configured) == Window(8192, 24, 2)
+    assert window(chat()) == Window(4096, 4, 2)
+    assert chat_request(chat(), SETTINGS, stream=False).window.num_ctx is None
+
+
+def test_the_text_of_all_messages_has_to_fit_the_window_and_no_image() -> None:
+    image = message_pb2.ImagePart(media=message_pb2.Media(data=b"x" * 1000, media_type="image/png"))
+    call = chat(
+        said(message_pb2.ROLE_SYSTEM, "One."),
+        user("Look", message_pb2.Part(image=image)),
+        said(message_pb2.ROLE_ASSISTANT, called("look", b"{}")),
+        result("c1", text("seen")),
+    )
+    assert window(call).characters == len("One.Lookseen")
+
+
+@pytest.mark.parametrize(
+    ("policy", "own", "expected"),
+    [
+        (chat_pb2.TRANSLATION_POLICY_STRICT, b"{}", False),
+        (chat_pb2.TRANSLATION_POLICY_STRICT, b'{"truncate": true}', True),
+        (chat_pb2.TRANSLATION_POLICY_LENIENT, b"{}", None),
+        (chat_pb2.TRANSLATION_POLICY_UNSPECIFIED, b"{}", None),
+    ],
+)
+def test_under_the_strict_policy_ollama_is_to_refuse_what_it_would_cut(
+    policy: chat_pb2.TranslationPolicy.ValueType, own: bytes, expected: bool | None
+) -> None:
+    more: dict[str, Any] = {"translation_policy": policy, "provider_options": {"ollama": own}}
+    assert sent(chat(**more)).get("truncate") is expected
+    assert json.loads(embed_request(embed("a", **more), SETTINGS)[0]).get("truncate") is expected
 
 
 def test_unknown_fields_of_another_dialect_are_reported_each() -> None:
@@ -326,6 +371,16 @@ Choice = message_pb2.ToolChoice
             Choice(mode=message_pb2.TOOL_CHOICE_MODE_REQUIRED, allowed_tools=["now"], named=True),
             ["now"],
             {"tool_choice": "emulated"},
+        ),
+        (
+            Choice(mode=message_pb2.TOOL_CHOICE_MODE_REQUIRED, allowed_tools=["now"]),
+            ["now"],
+            {"tool_choice": "emulated"},
+        ),
+        (
+            Choice(mode=message_pb2.TOOL_CHOICE_MODE_REQUIRED, allowed_tools=["add", "now"]),
+            ["add", "now"],
+            {"tool_choice": "dropped"},
         ),
         (Choice(mode=message_pb2.TOOL_CHOICE_MODE_AUTO, allowed_tools=["now"]), ["now"], {}),
     ],

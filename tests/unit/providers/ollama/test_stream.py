@@ -303,14 +303,42 @@ async def test_closing_in_mid_stream_closes_the_connection() -> None:
             await server.wait_hung_up()
 
 
-async def test_what_ollama_measured_becomes_metrics() -> None:
-    def loaded() -> float:
-        labels = {"provider": "ollama", "phase": "load"}
-        return metrics.REGISTRY.get_sample_value("aigateway_upstream_phase_seconds_sum", labels) or 0.0
+async def test_a_prompt_that_was_likely_cut_is_reported_with_the_end() -> None:
+    asked = call(user="u", provider_options={"ollama": b'{"options": {"num_ctx": 18}}'})
+    seen = await events(ndjson(line(content="A"), last()), asked)
+    assert [note.field for note in seen[0].start.translation] == ["user"]
+    (finish,) = [event.finish for event in seen if event.HasField("finish")]
+    (note,) = finish.translation
+    assert (note.field, note.action) == ("messages", chat_pb2.TRANSLATION_ACTION_CLAMPED)
+    assert note.detail.startswith("likely cut, 11 tokens are what a context window of 18 leaves")
 
-    before = loaded()
-    await events(ndjson(last(load_duration=2_500_000_000)))
-    assert loaded() - before == pytest.approx(2.5)
+
+async def test_durations_in_nanoseconds_become_metrics_in_seconds_and_stay_as_they_are_in_the_usage() -> None:
+    def measured() -> dict[str, float]:
+        name = "aigateway_upstream_phase_seconds_sum"
+        phases = ("load", "prompt", "output")
+        return {
+            phase: metrics.REGISTRY.get_sample_value(name, {"provider": "ollama", "phase": phase}) or 0.0
+            for phase in phases
+        }
+
+    before = measured()
+    durations = {
+        "load_duration": 2_500_000_000,
+        "prompt_eval_duration": 1_250_000_000,
+        "eval_duration": 500_000_000,
+    }
+    seen = await events(ndjson(last(**durations)))
+    assert {phase: seconds - before[phase] for phase, seconds in measured().items()} == pytest.approx(
+        {"load": 2.5, "prompt": 1.25, "output": 0.5}
+    )
+    assert json.loads(seen[-1].usage.native_json).items() >= durations.items()
+
+
+@pytest.mark.parametrize("reason", ["load", "unload"])
+async def test_a_stream_that_only_loaded_or_unloaded_the_model_answered_nothing(reason: str) -> None:
+    seen = await events(ndjson(line() | {"done": True, "done_reason": reason}))
+    assert without_ids(seen) == [end(chat_pb2.FINISH_REASON_ERROR, reason)]
 
 
 async def test_waiting_for_the_first_line_is_the_providers_time() -> None:

@@ -145,6 +145,15 @@ CASES = (
         model="qwen/qwen3-32b",
     ),
     Case(
+        "reasoning unasked",
+        {},
+        {"reasoning_format": "parsed"},
+        {"reasoning": "2 and 2.", "content": "4"},
+        Expected(text="4", reasoning="2 and 2.", finish_reason="stop", **TOKENS),
+        host="groq",
+        model="qwen/qwen3-32b",
+    ),
+    Case(
         "refusal", {}, {}, {"content": None, "refusal": "No."}, Expected(refusal="No.", finish_reason="stop", **TOKENS)
     ),
 )

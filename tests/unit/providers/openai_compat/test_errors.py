@@ -6,10 +6,14 @@ OpenAI's 429 and 5xx bodies are written from https://platform.openai.com/docs/gu
 from __future__ import annotations
 
 import json
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aigateway_providers.openai_compat import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def body(code: str | None = None, kind: str = "invalid_request_error", **more: Any) -> bytes:
@@ -77,12 +81,51 @@ def test_groqs_failed_generation_is_kept() -> None:
         ({"retry-after": "20"}, "tokens", 20),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m2.5s"}, "", 62.5),
         ({"x-ratelimit-remaining-tokens": "12", "x-ratelimit-reset-tokens": "7.66s"}, "tokens", 7.66),
+        ({"x-ratelimit-reset-requests": "6h0m0s", "x-ratelimit-reset-tokens": "20ms"}, "requests", 21600),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "120ms"}, "", 0.12),
+        ({"retry-after-ms": "soon", "retry-after": "2"}, "requests", 2),
         ({"x-ratelimit-remaining-tokens": "12", "x-ratelimit-reset-tokens": "7.66s"}, "requests", None),
         ({}, "requests", None),
     ],
 )
 def test_a_rate_limit_says_when_to_come_back(headers: dict[str, str], kind: str, seconds: float | None) -> None:
     assert errors.from_answer("openai", 429, headers, body("rate_limit_exceeded", kind)).retry_after == seconds
+
+
+@pytest.fixture
+def in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_new_york")
+@pytest.mark.parametrize(
+    "form",
+    ["%a, %d %b %Y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"],
+    ids=["as-written-today", "as-written-by-c"],
+)
+def test_a_date_to_come_back_at_is_so_many_seconds_away(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both forms of https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats are of UTC."""
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.0)
+    headers = {"retry-after": time.strftime(form, time.gmtime(1_800_000_090))}
+    assert errors.from_answer("groq", 429, headers, body("rate_limit_exceeded")).retry_after == 90
+    assert errors.from_answer("groq", 503, headers, body()).retry_after == 90
+
+
+def test_a_date_that_has_passed_is_no_wait_and_one_that_is_none_is_no_hint() -> None:
+    past = {"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}
+    assert errors.from_answer("openai", 503, past, body()).retry_after == 0
+    assert errors.from_answer("openai", 503, {"retry-after": "soon"}, body()).retry_after is None
+
+
+@pytest.mark.parametrize("host", ["openai", "groq"])
+@pytest.mark.parametrize("content", [body(), b"Payment required", b""], ids=["json", "text", "empty"])
+def test_a_host_that_wants_to_be_paid_is_our_bill_and_not_the_callers_fault(host: str, content: bytes) -> None:
+    error = errors.from_answer(host, 402, {}, content)
+    assert (error.reason.name, error.http_status, error.details["upstream_status"]) == ("UPSTREAM_BILLING", 502, "402")
 
 
 def test_waiting_does_not_bring_back_a_spent_quota() -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from aigateway.v1 import chat_pb2, message_pb2
 from aigateway_common.errors import GatewayError
+from aigateway_providers.openai_compat.profiles import PROFILES, HostProfile, profile_of
 from aigateway_providers.openai_responses.request import to_body
 
 RESPONSES = message_pb2.DIALECT_OPENAI_RESPONSES
 CHAT = message_pb2.DIALECT_OPENAI_CHAT
+ELSEWHERE = profile_of("openai", "http://elsewhere/v1")
 PNG = message_pb2.Media(data=b"abc", media_type="image/png")
 
 
@@ -41,11 +43,13 @@ def native(json_text: str, dialect: message_pb2.Dialect.ValueType = RESPONSES) -
     return message_pb2.NativePart(dialect=dialect, json=json_text.encode())
 
 
-def sent(*messages: message_pb2.Message, stream: bool = False, **fields: Any) -> tuple[dict[str, Any], list[str]]:
+def sent(
+    *messages: message_pb2.Message, stream: bool = False, profile: HostProfile = ELSEWHERE, **fields: Any
+) -> tuple[dict[str, Any], list[str]]:
     """The body, and the fields that are noted."""
     fields.setdefault("model", "gpt-4.1")
     call = chat_pb2.ChatCall(messages=messages or [turn("user", text("Hi"))], **fields)
-    body, notes = to_body(call, provider="openai", stream=stream)
+    body, notes = to_body(call, profile, provider="openai", stream=stream)
     found: dict[str, Any] = json.loads(body)
     return found, [note.field for note in notes]
 
@@ -327,6 +331,44 @@ def test_limits_formats_and_reasoning() -> None:
         "stream": True,
     }
     assert notes == ["seed", "stop", "web_search_options"]
+
+
+def test_a_model_that_does_not_reason_is_not_told_how_and_the_caller_is() -> None:
+    asked = chat_pb2.ReasoningOptions(effort="high", summary="auto")
+    body, notes = sent(model="gpt-4o", profile=PROFILES["openai"], reasoning=asked, dialect=RESPONSES)
+    assert ("reasoning" in body, notes) == (False, ["reasoning_effort", "reasoning.summary"])
+    none = chat_pb2.ReasoningOptions(effort="none")
+    body, notes = sent(model="gpt-4o", profile=PROFILES["openai"], reasoning=none)
+    assert ("reasoning" in body, notes) == (False, [])
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "kept"),
+    [
+        ("gpt-5-pro", "", False),
+        ("o3", "low", False),
+        ("gpt-5.1", "", True),
+        ("gpt-5.1", "none", True),
+        ("gpt-5.1", "low", False),
+        ("gpt-4o", "", True),
+        ("gpt-5.9", "low", True),
+    ],
+)
+def test_sampling_that_a_reasoning_model_refuses_is_left_out_and_said(model: str, effort: str, *, kept: bool) -> None:
+    options = chat_pb2.GenerationOptions(temperature=0.5, top_p=0.25, logprobs=True, top_logprobs=2)
+    fields: dict[str, Any] = {"reasoning": chat_pb2.ReasoningOptions(effort=effort)} if effort else {}
+    body, notes = sent(model=model, profile=PROFILES["openai"], options=options, dialect=CHAT, **fields)
+    sampling = {"temperature", "top_p", "top_logprobs"}
+    assert sampling & set(body) == (sampling if kept else set())
+    assert ("message.output_text.logprobs" in body.get("include", [])) == kept
+    assert sorted(notes) == ([] if kept else ["logprobs", "temperature", "top_logprobs", "top_p"])
+
+
+def test_an_effort_that_the_family_lacks_is_the_nearest_it_has() -> None:
+    body, notes = sent(
+        model="gpt-5.1", profile=PROFILES["openai"], reasoning=chat_pb2.ReasoningOptions(effort="max", include=True)
+    )
+    assert (body["reasoning"], notes) == ({"effort": "high", "summary": "auto"}, ["reasoning_effort"])
 
 
 def test_several_answers_are_refused_and_strict_callers_get_no_less_than_asked() -> None:

@@ -869,22 +869,28 @@ class StreamFinish(message.Message):
     REASON_FIELD_NUMBER: builtins.int
     NATIVE_REASON_FIELD_NUMBER: builtins.int
     STOP_SEQUENCE_FIELD_NUMBER: builtins.int
+    TRANSLATION_FIELD_NUMBER: builtins.int
     reason: FinishReason.ValueType
     """Why it stopped."""
     native_reason: builtins.str
     """The provider's own word for it."""
     stop_sequence: builtins.str
     """Optional. The stop text that was met."""
+    @builtins.property
+    def translation(self) -> containers.RepeatedCompositeFieldContainer[TranslationNote]:
+        """What only the answer showed not to have been carried over; the rest of the report is in `start`."""
+
     def __init__(
         self,
         *,
         reason: FinishReason.ValueType = ...,
         native_reason: builtins.str = ...,
         stop_sequence: builtins.str = ...,
+        translation: abc.Iterable[TranslationNote] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["native_reason", b"native_reason", "reason", b"reason", "stop_sequence", b"stop_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["native_reason", b"native_reason", "reason", b"reason", "stop_sequence", b"stop_sequence", "translation", b"translation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -41,6 +41,7 @@ class Model(message.Message):
     INPUT_USD_PER_MTOK_FIELD_NUMBER: builtins.int
     OUTPUT_USD_PER_MTOK_FIELD_NUMBER: builtins.int
     NATIVE_JSON_FIELD_NUMBER: builtins.int
+    RESIDENCY_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The name to call it by: `provider/model`, or an alias."""
     provider: builtins.str
@@ -77,6 +78,12 @@ class Model(message.Message):
     def output_modalities(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Optional. What it writes: text, image, audio, embedding."""
 
+    @builtins.property
+    def residency(self) -> Residency:
+        """Optional. Whether it is in memory, as the provider said when it was last asked for its models; absent where the
+        provider does not say.
+        """
+
     def __init__(
         self,
         *,
@@ -96,10 +103,11 @@ class Model(message.Message):
         input_usd_per_mtok: builtins.float | None = ...,
         output_usd_per_mtok: builtins.float | None = ...,
         native_json: builtins.bytes = ...,
+        residency: Residency | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_context_window", b"_context_window", "_input_usd_per_mtok", b"_input_usd_per_mtok", "_max_output_tokens", b"_max_output_tokens", "_output_usd_per_mtok", b"_output_usd_per_mtok", "_reasoning", b"_reasoning", "_structured_output", b"_structured_output", "_tools", b"_tools", "context_window", b"context_window", "input_usd_per_mtok", b"input_usd_per_mtok", "max_output_tokens", b"max_output_tokens", "output_usd_per_mtok", b"output_usd_per_mtok", "reasoning", b"reasoning", "structured_output", b"structured_output", "tools", b"tools"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_context_window", b"_context_window", "_input_usd_per_mtok", b"_input_usd_per_mtok", "_max_output_tokens", b"_max_output_tokens", "_output_usd_per_mtok", b"_output_usd_per_mtok", "_reasoning", b"_reasoning", "_structured_output", b"_structured_output", "_tools", b"_tools", "context_window", b"context_window", "input_usd_per_mtok", b"input_usd_per_mtok", "max_output_tokens", b"max_output_tokens", "output_usd_per_mtok", b"output_usd_per_mtok", "reasoning", b"reasoning", "residency", b"residency", "structured_output", b"structured_output", "tools", b"tools"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_context_window", b"_context_window", "_input_usd_per_mtok", b"_input_usd_per_mtok", "_max_output_tokens", b"_max_output_tokens", "_output_usd_per_mtok", b"_output_usd_per_mtok", "_reasoning", b"_reasoning", "_structured_output", b"_structured_output", "_tools", b"_tools", "context_window", b"context_window", "created", b"created", "display_name", b"display_name", "id", b"id", "input_modalities", b"input_modalities", "input_usd_per_mtok", b"input_usd_per_mtok", "max_output_tokens", b"max_output_tokens", "native_json", b"native_json", "output_modalities", b"output_modalities", "output_usd_per_mtok", b"output_usd_per_mtok", "owned_by", b"owned_by", "provider", b"provider", "reasoning", b"reasoning", "structured_output", b"structured_output", "tools", b"tools", "upstream_model", b"upstream_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_context_window", b"_context_window", "_input_usd_per_mtok", b"_input_usd_per_mtok", "_max_output_tokens", b"_max_output_tokens", "_output_usd_per_mtok", b"_output_usd_per_mtok", "_reasoning", b"_reasoning", "_structured_output", b"_structured_output", "_tools", b"_tools", "context_window", b"context_window", "created", b"created", "display_name", b"display_name", "id", b"id", "input_modalities", b"input_modalities", "input_usd_per_mtok", b"input_usd_per_mtok", "max_output_tokens", b"max_output_tokens", "native_json", b"native_json", "output_modalities", b"output_modalities", "output_usd_per_mtok", b"output_usd_per_mtok", "owned_by", b"owned_by", "provider", b"provider", "reasoning", b"reasoning", "residency", b"residency", "structured_output", b"structured_output", "tools", b"tools", "upstream_model", b"upstream_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__context_window: _TypeAlias = typing.Literal["context_window"]  # noqa: Y015
     _WhichOneofArgType__context_window: _TypeAlias = typing.Literal["_context_window", b"_context_window"]  # noqa: Y015
@@ -129,6 +137,57 @@ class Model(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__structured_output) -> _WhichOneofReturnType__structured_output | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tools) -> _WhichOneofReturnType__tools | None: ...
+
+@typing.final
+class Residency(message.Message):
+    """Whether and how a model is in the memory of the server that runs it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    LOADED_FIELD_NUMBER: builtins.int
+    EXPIRES_FIELD_NUMBER: builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: builtins.int
+    VRAM_BYTES_FIELD_NUMBER: builtins.int
+    CONTEXT_WINDOW_FIELD_NUMBER: builtins.int
+    loaded: builtins.bool
+    """Whether it is loaded. A model that is not answers its first call only once it is."""
+    expires: builtins.int
+    """Optional. When it is let go unless it is called; seconds since the Unix epoch."""
+    memory_bytes: builtins.int
+    """Optional. Bytes of memory it takes in all."""
+    vram_bytes: builtins.int
+    """Optional. Bytes of those that are a graphics card's; the fewer of them, the slower it is."""
+    context_window: builtins.int
+    """Optional. Tokens of prompt and answer together that it was loaded for, often fewer than it could take."""
+    def __init__(
+        self,
+        *,
+        loaded: builtins.bool = ...,
+        expires: builtins.int | None = ...,
+        memory_bytes: builtins.int | None = ...,
+        vram_bytes: builtins.int | None = ...,
+        context_window: builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_context_window", b"_context_window", "_expires", b"_expires", "_memory_bytes", b"_memory_bytes", "_vram_bytes", b"_vram_bytes", "context_window", b"context_window", "expires", b"expires", "memory_bytes", b"memory_bytes", "vram_bytes", b"vram_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_context_window", b"_context_window", "_expires", b"_expires", "_memory_bytes", b"_memory_bytes", "_vram_bytes", b"_vram_bytes", "context_window", b"context_window", "expires", b"expires", "loaded", b"loaded", "memory_bytes", b"memory_bytes", "vram_bytes", b"vram_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__context_window: _TypeAlias = typing.Literal["context_window"]  # noqa: Y015
+    _WhichOneofArgType__context_window: _TypeAlias = typing.Literal["_context_window", b"_context_window"]  # noqa: Y015
+    _WhichOneofReturnType__expires: _TypeAlias = typing.Literal["expires"]  # noqa: Y015
+    _WhichOneofArgType__expires: _TypeAlias = typing.Literal["_expires", b"_expires"]  # noqa: Y015
+    _WhichOneofReturnType__memory_bytes: _TypeAlias = typing.Literal["memory_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_bytes: _TypeAlias = typing.Literal["_memory_bytes", b"_memory_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__vram_bytes: _TypeAlias = typing.Literal["vram_bytes"]  # noqa: Y015
+    _WhichOneofArgType__vram_bytes: _TypeAlias = typing.Literal["_vram_bytes", b"_vram_bytes"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__context_window) -> _WhichOneofReturnType__context_window | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expires) -> _WhichOneofReturnType__expires | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_bytes) -> _WhichOneofReturnType__memory_bytes | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__vram_bytes) -> _WhichOneofReturnType__vram_bytes | None: ...
 
 @typing.final
 class Capabilities(message.Message):
