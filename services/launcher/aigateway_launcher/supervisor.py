@@ -20,7 +20,7 @@ from aigateway_providers.registry import PROVIDERS
 from aigateway_launcher.topology import Addresses, Group, everything, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from aigateway_launcher.plan import Plan
 
@@ -34,12 +34,18 @@ class Child:
     """One service's process."""
 
     name: str
-    arguments: Sequence[str]
+    arguments: list[str]
     environment: Mapping[str, str]
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     process: asyncio.subprocess.Process | None = None
     addresses: Addresses = field(default_factory=Addresses)
     task: asyncio.Task[None] | None = None
+
+    def is_at(self, addresses: Addresses) -> None:
+        """Note where it listens. Port 0 means a free port once: when it is started again, callers know the old one."""
+        self.addresses = addresses
+        if addresses.http is not None:
+            self.arguments[self.arguments.index("--port") + 1] = addresses.http.rpartition(":")[2]
 
 
 class Supervisor:
@@ -163,7 +169,7 @@ class Supervisor:
         line = await stream.read()
         transport.close()
         if line:
-            child.addresses = Addresses(**json.loads(line))
+            child.is_at(Addresses(**json.loads(line)))
             child.ready.set()
 
     def _addresses(self) -> Addresses:

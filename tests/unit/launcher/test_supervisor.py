@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aigateway_launcher.plan import Overrides, make
 from aigateway_launcher.supervisor import Child, Supervisor
+from aigateway_launcher.topology import Addresses
 
 ENVIRONMENT = {
     "PATH": "/bin",
@@ -50,3 +51,10 @@ def test_the_router_and_the_edge_are_told_where_the_others_are(tmp_path: Path) -
 
 def test_an_ollama_that_was_found_is_named_to_its_adapter(tmp_path: Path) -> None:
     assert children(tmp_path)["provider:ollama"].environment["OLLAMA_URL"] == "http://localhost:11434"
+
+
+def test_an_edge_that_died_comes_back_on_the_address_that_callers_know(tmp_path: Path) -> None:
+    edge = children(tmp_path)["edge"]
+    assert edge.arguments[edge.arguments.index("--port") + 1] == "0"
+    edge.is_at(Addresses(http="127.0.0.1:18080"))
+    assert edge.arguments[edge.arguments.index("--port") + 1] == "18080"
