@@ -70,7 +70,7 @@ async def test_nothing_answered_is_lost_or_doubled(
     services = ["usage", "router", "edge", *(PROVIDER + name for name in providers)]
     mix = Mix(models=[MODELS[name] for name in providers])
     with Gateway("split", tmp_path, environment(echoing, *providers)) as gateway:
-        load = Load(gateway.http, f"kill{seed}", mix, seed)
+        load = Load([gateway.http], f"kill{seed}", mix, seed)
         killer = Killer(gateway, services, random.Random(seed))
         await asyncio.gather(load.run(CALLERS, seconds + 2), killer.run(seconds))
         ids = {call.request_id for call in load.answered()}

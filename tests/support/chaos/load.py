@@ -63,26 +63,33 @@ class Mix:
 
 @dataclass
 class Load:
-    """Callers of one gateway."""
+    """Callers of one gateway; where it has several edges, one that takes no connection is passed over for the next."""
 
-    url: str
+    urls: Sequence[str]
     name: str
     mix: Mix = Mix()
     seed: int = 0
     key: str | None = None
     calls: list[Call] = field(default_factory=list)
     _made: int = 0
+    _at: int = 0
+    """Which of `urls` is called."""
+    _stopped: bool = False
 
     async def run(self, callers: int, seconds: float, *, at_most: int = 100_000, rate: float | None = None) -> None:
         """Call with `callers` at once until `seconds` have passed, `at_most` calls in all, `rate` a second."""
         headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
         end = time.monotonic() + seconds
         async with aiohttp.ClientSession(
-            self.url, headers=headers, connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(None)
+            headers=headers, connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(None)
         ) as session:
             chances = (random.Random(f"{self.seed}-{number}") for number in range(callers))
             pause = callers / rate if rate else 0.0
             await asyncio.gather(*(self._caller(session, chance, end, at_most, pause) for chance in chances))
+
+    def stop(self) -> None:
+        """Make no more calls; those under way end as they would."""
+        self._stopped = True
 
     def counts(self) -> Counter[Outcome]:
         return Counter(call.outcome for call in self.calls)
@@ -99,7 +106,7 @@ class Load:
     ) -> None:
         if pause:
             await asyncio.sleep(chance.uniform(0, pause))
-        while (now := time.monotonic()) < end and self._made < at_most:
+        while (now := time.monotonic()) < end and self._made < at_most and not self._stopped:
             self._made += 1
             kind = chance.choices(self.mix.kinds, self.mix.weights)[0]
             call = Call(f"{self.name}-{self._made}", kind, chance.choice(self.mix.models), now)
@@ -115,16 +122,27 @@ class Load:
         try:
             async with asyncio.timeout(HANG_SECONDS):
                 path, body = self._request(call)
-                async with session.post(path, json=body, headers={"x-request-id": call.request_id}) as response:
+                async with await self._post(session, call, path, body) as response:
                     await self._judge(call, response)
         except aiohttp.ClientConnectorError as error:
             call.end("unreachable", type(error).__name__)
-        except aiohttp.ClientError as error:
-            call.end("cut", type(error).__name__)
-        except ConnectionError as error:
+        except (aiohttp.ClientError, ConnectionError) as error:
             call.end("cut", type(error).__name__)
         except TimeoutError:
             call.end("hung", f"no end within {HANG_SECONDS:g} seconds")
+
+    async def _post(
+        self, session: aiohttp.ClientSession, call: Call, path: str, body: dict[str, Any]
+    ) -> aiohttp.ClientResponse:
+        for tried in range(len(self.urls)):
+            at = self._at
+            try:
+                return await session.post(self.urls[at] + path, json=body, headers={"x-request-id": call.request_id})
+            except aiohttp.ClientConnectorError:  # nothing was sent, so nothing is asked twice
+                self._at = (at + 1) % len(self.urls) if at == self._at else self._at
+                if tried == len(self.urls) - 1:
+                    raise
+        raise AssertionError("there is no address to call")
 
     def _request(self, call: Call) -> tuple[str, dict[str, Any]]:
         if call.kind == "embedding":
