@@ -63,7 +63,7 @@ class Mix:
 
 @dataclass
 class Load:
-    """Callers of one gateway; where it has several edges, one that takes no connection is passed over for the next."""
+    """Callers of one gateway. Where it has several edges they call one that says that it is ready, as a balancer would."""
 
     urls: Sequence[str]
     name: str
@@ -72,7 +72,7 @@ class Load:
     key: str | None = None
     calls: list[Call] = field(default_factory=list)
     _made: int = 0
-    _at: int = 0
+    _url: str = ""
     """Which of `urls` is called."""
     _stopped: bool = False
 
@@ -83,9 +83,13 @@ class Load:
         async with aiohttp.ClientSession(
             headers=headers, connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(None)
         ) as session:
+            self._url = self.urls[0]
+            balancing = asyncio.create_task(self._balance(session))
             chances = (random.Random(f"{self.seed}-{number}") for number in range(callers))
             pause = callers / rate if rate else 0.0
             await asyncio.gather(*(self._caller(session, chance, end, at_most, pause) for chance in chances))
+            balancing.cancel()
+            await asyncio.gather(balancing, return_exceptions=True)
 
     def stop(self) -> None:
         """Make no more calls; those under way end as they would."""
@@ -100,6 +104,19 @@ class Load:
     def broken(self) -> list[Call]:
         """Calls that ended as no call may."""
         return [call for call in self.calls if call.outcome in BROKEN]
+
+    async def _balance(self, session: aiohttp.ClientSession) -> None:
+        """Call the first edge that is ready."""
+        while len(self.urls) > 1:
+            for url in self.urls:
+                try:
+                    async with session.get(f"{url}/ready") as answer:
+                        if answer.status == 200:
+                            self._url = url
+                            break
+                except aiohttp.ClientError:
+                    continue
+            await asyncio.sleep(0.05)
 
     async def _caller(
         self, session: aiohttp.ClientSession, chance: random.Random, end: float, at_most: int, pause: float
@@ -122,7 +139,8 @@ class Load:
         try:
             async with asyncio.timeout(HANG_SECONDS):
                 path, body = self._request(call)
-                async with await self._post(session, call, path, body) as response:
+                headers = {"x-request-id": call.request_id}
+                async with session.post(self._url + path, json=body, headers=headers) as response:
                     await self._judge(call, response)
         except aiohttp.ClientConnectorError as error:
             call.end("unreachable", type(error).__name__)
@@ -130,19 +148,6 @@ class Load:
             call.end("cut", type(error).__name__)
         except TimeoutError:
             call.end("hung", f"no end within {HANG_SECONDS:g} seconds")
-
-    async def _post(
-        self, session: aiohttp.ClientSession, call: Call, path: str, body: dict[str, Any]
-    ) -> aiohttp.ClientResponse:
-        for tried in range(len(self.urls)):
-            at = self._at
-            try:
-                return await session.post(self.urls[at] + path, json=body, headers={"x-request-id": call.request_id})
-            except aiohttp.ClientConnectorError:  # nothing was sent, so nothing is asked twice
-                self._at = (at + 1) % len(self.urls) if at == self._at else self._at
-                if tried == len(self.urls) - 1:
-                    raise
-        raise AssertionError("there is no address to call")
 
     def _request(self, call: Call) -> tuple[str, dict[str, Any]]:
         if call.kind == "embedding":

@@ -6,6 +6,7 @@ address.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -26,8 +27,9 @@ class Replicas:
 
     def __enter__(self) -> Self:
         try:
-            for name in ("usage", "adapter-a", "adapter-b", "router-a", "router-b", "edge-a", "edge-b"):
-                self.start(name)
+            for together in (("usage", "adapter-a", "adapter-b"), ("router-a", "router-b"), ("edge-a", "edge-b")):
+                with ThreadPoolExecutor() as pool:
+                    list(pool.map(self.start, together))
         except BaseException:
             self._stop()
             raise
