@@ -1,6 +1,7 @@
 """How long the chaos tests run, and from which seed; every one of them stops by itself.
 
-Within the whole suite each runs for a few seconds. `make chaos` gives them a minute, `AIGATEWAY_CHAOS_SECONDS` any time.
+Within the whole suite each runs for a few seconds. `make chaos` gives them a minute,
+`AIGATEWAY_CHAOS_SECONDS` any time.
 """
 
 from __future__ import annotations

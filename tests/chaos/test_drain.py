@@ -1,4 +1,4 @@
-"""SIGTERM of each service under 64 streams, two replicas of each: no stream is cut, no call fails, each exits 0 in time.
+"""SIGTERM of each service under 64 streams, with a replica beside: no stream is cut, no call fails, each exits 0.
 
 What a rolling update does to a cluster. A caller's connection to an edge is its own: it ends with the answer that was
 under way, and the next call goes to the other edge, as a load balancer would send it.

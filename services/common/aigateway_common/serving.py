@@ -114,7 +114,8 @@ class GrpcServer:
     async def drain(self, grace: float) -> None:
         """Stop: report NOT_SERVING, take no more calls, give running ones `grace` seconds, stop the components.
 
-        Where clients watch the health, calls are taken until they have had time to go elsewhere. Components are stopped in reverse order and share what is left of `grace`.
+        Where clients watch the health, calls are taken until they have had time to go elsewhere. Components are stopped
+        in reverse order and share what is left of `grace`.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + grace

@@ -7,7 +7,6 @@ request says is the application's business.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +16,8 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 if TYPE_CHECKING:
+    import asyncio
+
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -157,8 +158,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def leave(self) -> None:
         """Make the answer under way the last one, unless its head has already promised that more may follow."""
-        if self.cycle is not None and not self.cycle.response_started:
-            self.cycle.keep_alive = False
+        if (cycle := self._answering) is not None and not cycle.response_started:
+            cycle.keep_alive = False
 
     @override
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:

@@ -63,7 +63,7 @@ class Mix:
 
 @dataclass
 class Load:
-    """Callers of one gateway. Where it has several edges they call one that says that it is ready, as a balancer would."""
+    """Callers of one gateway; of several edges they call one that says that it is ready, as a balancer would."""
 
     urls: Sequence[str]
     name: str

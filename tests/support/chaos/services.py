@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import psutil
@@ -30,10 +30,11 @@ def process_of(gateway: Gateway, name: str) -> psutil.Process | None:
 
 
 def kill(gateway: Gateway, name: str) -> None:
-    """`kill -9` service `name`, which must be there."""
+    """`kill -9` service `name`, which must be there, and see it gone: what answers afterwards is a new one."""
     found = process_of(gateway, name)
     assert found is not None, f"{name} does not run"
     os.kill(found.pid, signal.SIGKILL)
+    psutil.wait_procs([found], timeout=10)
 
 
 async def wait_serving(running: Running, name: str, seconds: float = 30) -> None:
@@ -42,8 +43,8 @@ async def wait_serving(running: Running, name: str, seconds: float = 30) -> None
         await _wait_live(running.http, seconds)
         return
     async with grpc_channel(running.grpc(name)) as channel:
-        check = health_pb2_grpc.HealthStub(channel).Check
-        await check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=seconds)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=seconds)
 
 
 async def _wait_live(url: str, seconds: float) -> None:
