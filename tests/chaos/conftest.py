@@ -10,8 +10,11 @@ import os
 import random
 from collections.abc import Iterator
 
+import httpx
 import pytest
+from support.chaos.attacked import CHAT, KEY, Attacked, chat, memory
 from support.chaos.echo import echo
+from support.gateway import Gateway, environment
 
 SHORT_SECONDS = 6.0
 MOST_SECONDS = 3600.0
@@ -40,3 +43,12 @@ def echoing() -> Iterator[str]:
     """The address of a provider that answers each request with what it asked for."""
     with echo() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def attacked(tmp_path_factory: pytest.TempPathFactory, echoing: str, long: bool) -> Iterator[Attacked]:
+    env = environment(echoing, "openai", "gemini", "ollama", GATEWAY_API_KEY=KEY)
+    with Gateway("split" if long else "embedded", tmp_path_factory.mktemp("attacked"), env) as gateway:
+        for _ in range(20):  # what the first calls load stays for good
+            httpx.post(gateway.http + CHAT, json=chat(), headers={"x-api-key": KEY}).raise_for_status()
+        yield Attacked(gateway, memory(gateway))

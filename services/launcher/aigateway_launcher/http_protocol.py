@@ -174,6 +174,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _await(self, what: str) -> None:
         self._reading, self._since = what, self.loop.time()
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
 
     def _watch(self) -> None:
         self._slow = self.loop.call_later(self._left(), self._look)

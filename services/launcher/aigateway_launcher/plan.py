@@ -372,6 +372,7 @@ class _Maker:
         edge = self._config.edge
         return EdgeSettings(
             max_body_bytes=edge.max_body_bytes,
+            max_buffered_bytes=edge.max_buffered_bytes,
             heartbeat_seconds=edge.heartbeat_seconds,
             default_timeout=edge.request_timeout,
             max_timeout=edge.max_timeout,
