@@ -16,7 +16,7 @@ from support.chaos.attacked import CHAT, KEY, Attacked, chat, memory
 from support.chaos.echo import echo
 from support.gateway import Gateway, environment
 
-SHORT_SECONDS = 6.0
+SHORT_SECONDS = 5.0
 MOST_SECONDS = 3600.0
 
 

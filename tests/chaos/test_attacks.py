@@ -108,7 +108,7 @@ BODIES = [
 ]
 SIZES = [
     Attack("33 MB", request(CHAT, bytes(33 * 2**20), AUTH, JSON), (413,)),
-    Attack("a length of 10^18", request(CHAT, b"", AUTH, JSON, length="1" + "0" * 18), (413,)),
+    Attack("a length of 10^18", request(CHAT, b"", AUTH, "expect: 100-continue", length="1" + "0" * 18), (413,)),
     Attack("a length beyond 64 bits", request(CHAT, b"", AUTH, JSON, length="9" * 30), (400,)),
     Attack("a negative length", request(CHAT, b"", AUTH, JSON, length="-1"), (400,)),
     Attack("a header of 10 MB", request("/v1/models", b"", f"x-a: {'a' * 10_000_000}", method="GET"), (413,)),

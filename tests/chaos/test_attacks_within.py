@@ -109,7 +109,7 @@ async def test_no_picture_is_fetched_from_inside(attacked: Attacked, provider: s
 
 
 async def test_clients_who_send_slowly_hold_nobody_up_and_are_sent_away(attacked: Attacked, long: bool) -> None:
-    """The limits are 20 seconds: only a long run waits for their end. Short ones: see the unit tests of the connection."""
+    """The limits are 20 seconds: only a long run waits for their end; `test_http_protocol` has short ones."""
     halves = {
         "no byte": b"",
         "half a head": b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-a:",

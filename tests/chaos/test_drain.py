@@ -39,13 +39,13 @@ async def test_a_rolling_update_cuts_no_stream_and_fails_no_call(
         load = Load([replicas.running[name].http for name in ("edge-a", "edge-b")], f"drain{seed}", mix, seed)
         running = asyncio.create_task(load.run(CALLERS, max(seconds, 4.0 * len(steps))))
         for step in steps:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(0.7)
             began, before = time.monotonic(), len(load.calls)
             under_way = sum(not call.ended for call in load.calls)
             code = await asyncio.to_thread(replicas.running[step].stop, signal.SIGTERM)
             took = time.monotonic() - began
             await asyncio.to_thread(replicas.start, step)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.2)
             failed = [c for c in load.calls if c.ended > began and c.outcome != "answered"]
             table.add(step, code, f"{took:.1f} s", under_way, len(failed))
             assert len(load.calls) > before, "calls went on"

@@ -22,7 +22,7 @@ from support.gateway import Gateway, environment
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(4 * 3600)]
 
-SECONDS = min(float(os.environ.get("AIGATEWAY_SOAK_MINUTES", "0.2")), 180.0) * 60
+SECONDS = min(float(os.environ.get("AIGATEWAY_SOAK_MINUTES", "0.15")), 180.0) * 60
 PROVIDERS = ("openai", "anthropic")
 MIX = Mix(
     models=[MODELS[name] for name in PROVIDERS],
@@ -34,11 +34,13 @@ MIX = Mix(
 CALLERS = 32
 RATE = 40.0
 EVIDENT = 256.0
-"""KiB a minute: growth that is surely more than this, after the first third, is a leak; allocators settle more slowly."""
+"""KiB a minute: growth that is surely more, after the first third, is a leak; what settles is slower by then."""
 EVIDENT_HANDLES = 2.0
 """Descriptors, or threads, a minute."""
-ENOUGH_SECONDS = 120.0
-"""Shorter runs say nothing about leaks."""
+ENOUGH_SECONDS = 600.0
+"""Shorter runs say little about leaks: SQLite's page cache alone grows by 2 MiB with the first 10,000 attempts."""
+GROSS = 32 * 1024
+"""KiB: what no process grows by, however short the run."""
 
 
 async def test_nothing_grows_and_nothing_is_left(tmp_path: Path, seed: int) -> None:
@@ -59,7 +61,10 @@ async def test_nothing_grows_and_nothing_is_left(tmp_path: Path, seed: int) -> N
     assert set(load.counts()) == {"answered", "refused", "left"}, [c for c in load.calls if c.outcome == "wrong"][:3]
     assert connections == 0, "no connection of a caller is left"
     _check_left(before, after)
-    if SECONDS >= ENOUGH_SECONDS:
+    assert not [name for name, one in after.items() if one.kib - before[name].kib > GROSS]
+    if SECONDS < ENOUGH_SECONDS:
+        print(f"slopes are no verdict before {ENOUGH_SECONDS / 60:g} minutes")
+    else:
         leaks = [f"{name}: {one}" for name, row in slopes.items() for one in _leaks(*row)]
         assert not leaks, leaks
 
@@ -132,7 +137,7 @@ async def _none_left(edge: psutil.Process, port: int) -> int:
 
 
 def _check_left(before: dict[str, Sample], after: dict[str, Sample]) -> None:
-    """Adapters keep connections to their provider for a minute; nobody else may hold more than after the first calls."""
+    """Adapters keep connections to their provider for a minute; nobody else holds more than after the first calls."""
     for name, one in after.items():
         kept = CALLERS if name.startswith("provider:") else 2
         assert one.descriptors <= before[name].descriptors + kept, f"{name}: {before[name]} {one}"

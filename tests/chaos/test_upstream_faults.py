@@ -163,7 +163,7 @@ async def test_each_fault_ends_as_documented_in_each_dialect(faulty: Faulty, fal
     table = Table(title, ("the provider", "whole", "streamed", "in other ways"))
     async with httpx.AsyncClient(base_url=faulty.gateway.http, timeout=20) as client:
         for fault in FAULTS:
-            faulty.upstream.reset(script=lambda sent, answer=fault.answer: answer(*_asked(sent)))
+            faulty.upstream.reset(script=_scripted(fault.answer))
             endings = await asyncio.gather(*(ask(client, case, way) for case in CASES for way in (False, True)))
             wanted = [(ending, fault.retry_after) for _ in CASES for ending in (fault.whole, fault.stream)]
             others = [
@@ -174,7 +174,7 @@ async def test_each_fault_ends_as_documented_in_each_dialect(faulty: Faulty, fal
             table.add(
                 fault.name, *(f"{code} {error}" for code, error in (fault.whole, fault.stream)), "; ".join(others)
             )
-        faulty.upstream.reset(script=lambda sent: good(*_asked(sent)))
+        faulty.upstream.reset(script=_scripted(good))
         endings = await asyncio.gather(*(ask(client, case, way) for case in CASES for way in (False, True)))
     print(table.text())
     assert not [row for row in table.rows if row[-1]], table.text()
@@ -183,6 +183,10 @@ async def test_each_fault_ends_as_documented_in_each_dialect(faulty: Faulty, fal
 
 def good(case: Case, streams: bool) -> Answer:
     return case.stream if streams else case.whole
+
+
+def _scripted(answer: Callable[[Case, bool], Answer]) -> Callable[[Sent], Answer]:
+    return lambda sent: answer(*_asked(sent))
 
 
 def _asked(sent: Sent) -> tuple[Case, bool]:

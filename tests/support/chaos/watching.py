@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psutil
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ class Sample:
     at: float
     """Seconds since the watch began."""
     kib: float
-    """Memory that is its own, and its part of what it shares (PSS)."""
+    """Memory that is its own alone (USS): a part of what it shares would grow when another process ends."""
     descriptors: int
     threads: int
 
@@ -40,6 +41,7 @@ class Slope:
         """What it grows by at least."""
         return self.per_minute - self.off
 
+    @override
     def __str__(self) -> str:
         return f"{self.per_minute:+.1f} ± {self.off:.1f}"
 
@@ -92,6 +94,4 @@ class Watching:
 
 def _sample(process: psutil.Process, at: float) -> Sample:
     with process.oneshot():
-        memory = process.memory_full_info()
-        held = getattr(memory, "pss", memory.rss)  # Linux alone tells shares
-        return Sample(at, held / 1024, process.num_fds(), process.num_threads())
+        return Sample(at, process.memory_full_info().uss / 1024, process.num_fds(), process.num_threads())
