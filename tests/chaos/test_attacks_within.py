@@ -123,8 +123,11 @@ async def test_clients_who_send_slowly_hold_nobody_up_and_are_sent_away(attacked
             writer.write(data)
         await attacked.is_as_before()
         if long:
+            silent = [await asyncio.open_connection(*attacked.gateway.grpc.split(":")) for _ in range(50)]
             async with asyncio.timeout(40):
-                await asyncio.gather(*(_until_closed(reader) for (reader, _), _ in opened))
+                await asyncio.gather(*(_until_closed(reader) for reader, _ in [*silent, *(one for one, _ in opened)]))
+            for _, writer in silent:
+                writer.close()
     finally:
         for (_, writer), _ in opened:
             writer.transport.abort()

@@ -42,6 +42,8 @@ _SERVER_OPTIONS: Final = (
     # Clients may ping as often as our channels do, and idle ones too; more often is an attack or a mistake.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Who connects and then says nothing is let go after 20 seconds instead of gRPC's 120.
+    ("grpc.server_handshake_timeout_ms", 20_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
