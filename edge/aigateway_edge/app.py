@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aigateway_edge import chat, errors, health, openapi
+from aigateway_edge import chat, docs_page, errors, health, openapi
 from aigateway_edge.anthropic.failures import ANTHROPIC
 from aigateway_edge.anthropic.routes import CountTokens, Messages
 from aigateway_edge.chat_route import ChatRoute
@@ -52,7 +52,7 @@ def create_app(
     edge = Edge(settings, gateway, stub, telemetry, logs.get("edge"), Held(settings.max_buffered_bytes))
     app = FastPathApp(
         title="AI gateway",
-        docs_url="/docs" if settings.docs else None,
+        docs_url=None,  # FastAPI's own page is fetched from elsewhere: see `docs_page`
         openapi_url="/openapi.json" if settings.docs else None,
         redoc_url=None,
         redirect_slashes=False,
@@ -77,6 +77,8 @@ def create_app(
         Route("/v1/models/{id:path}", models, methods=["GET"], name="model"),
         Route("/models/{id:path}", models, methods=["GET"], name="model_short"),
     ]
+    if settings.docs:
+        app.router.routes += docs_page.routes()
     app.include_router(health.router(edge))
     fast: dict[str, ASGIApp] = {
         "/v1/chat/completions": chats,

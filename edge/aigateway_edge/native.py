@@ -36,6 +36,18 @@ def dropped(path: str, part: message_pb2.Part) -> chat_pb2.TranslationNote:
     return chat_pb2.TranslationNote(field=path, action=chat_pb2.TRANSLATION_ACTION_DROPPED, detail=detail)
 
 
+def paused(choice: int, native: str) -> chat_pb2.TranslationNote:
+    """The note of a turn that its provider paused, in a dialect that has no word for it."""
+    return chat_pb2.TranslationNote(
+        field=f"choices[{choice}].finish_reason", action=chat_pb2.TRANSLATION_ACTION_EMULATED, detail=native
+    )
+
+
+def paused_comment(choice: int, native: str) -> bytes:
+    """The same in an event stream, whose headers are gone by then."""
+    return b": x-gateway-translation: choices[%d].finish_reason=emulated(%b)\n\n" % (choice, word(native))
+
+
 def word(text: str) -> bytes:
     """A native type as it can stand in a comment of an event stream."""
     return "".join(letter for letter in text[:64] if letter.isalnum() or letter in "_.-").encode("ascii", "ignore")

@@ -45,11 +45,21 @@ _ERRORS: Final[dict[str, str]] = {
     "415": "The body is compressed, or comes from a web page as something else than JSON.",
     "429": "A limit, quota or budget is reached.",
     "500": "A fault of the gateway.",
-    "501": "The provider does not offer this operation.",
     "502": "The provider failed, or refused the gateway's own key.",
     "503": "The provider or the gateway is overloaded or cannot be reached.",
     "504": "The deadline passed.",
 }
+_HELLO: Final[dict[str, Any]] = {"model": "sandbox/echo", "messages": [{"role": "user", "content": "Hello"}]}
+_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
+    "ChatCompletionRequest": _HELLO,
+    "ResponseRequest": {"model": "sandbox/echo", "input": "Hello"},
+    "CompletionRequest": {"model": "sandbox/echo", "prompt": "Hello"},
+    "EmbeddingRequest": {"model": "sandbox/embed", "input": "Hello"},
+    "AnthropicMessageRequest": _HELLO | {"max_tokens": 100},
+    "AnthropicCountRequest": _HELLO,
+}
+"""By the request's schema: a short body that a fresh gateway answers. Without it pages such as `/docs` make up one that
+has every optional field, which no provider takes."""
 _POLICY: Final = "X-Gateway-Translation-Policy"
 _PARAMETERS: Final[list[dict[str, Any]]] = [
     {
@@ -172,6 +182,7 @@ def _embeddings() -> dict[str, Any]:
 def _model() -> dict[str, Any]:
     operation = _read("Retrieve a model", "retrieveModel", "Model")
     name = {"name": "id", "in": "path", "required": True, "description": "The name, slashes and all."}
+    name["example"] = _HELLO["model"]
     operation["parameters"] = [name | {"schema": {"type": "string"}}, *operation["parameters"]]
     return operation
 
@@ -193,7 +204,8 @@ def _operation(summary: str, name: str, content: dict[str, Any], request: str | 
         | {status: _error(text) for status, text in _ERRORS.items()},
     }
     if request:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(request)}}}
+        body = {"schema": _ref(request), "example": _EXAMPLES[request]}
+        operation["requestBody"] = {"required": True, "content": {"application/json": body}}
     return operation
 
 

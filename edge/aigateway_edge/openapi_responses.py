@@ -139,6 +139,11 @@ _COMPLETION_REQUEST: Final = _object(
     user=_TEXT,
     provider_options=_PROVIDER_OPTIONS,
 )
+_INCOMPLETE: Final = _said(
+    _TEXT,
+    "`max_output_tokens` or `content_filter`; `pause_turn` where the provider paused a long turn, to go on once the "
+    "answer is sent back.",
+)
 _RESPONSE: Final = _object(
     "id object created_at status model output",
     id=_TEXT,
@@ -147,7 +152,7 @@ _RESPONSE: Final = _object(
     status=_one_of("completed", "incomplete", "failed"),
     model=_TEXT,
     output=_list(_ref("ResponseItem")),
-    incomplete_details={"type": ["object", "null"], "properties": {"reason": _TEXT}},
+    incomplete_details={"type": ["object", "null"], "properties": {"reason": _INCOMPLETE}},
     error={"type": ["object", "null"], "properties": {"code": _TEXT, "message": _TEXT}},
     usage={
         "type": ["object", "null"],
@@ -165,7 +170,7 @@ _TEXT_CHOICE: Final = _object(
     index=_COUNT,
     text=_TEXT,
     logprobs={"type": "null"},
-    finish_reason=_said(_OPTIONAL_TEXT, "`stop`, `length` or `content_filter`."),
+    finish_reason=_said(_OPTIONAL_TEXT, "`stop`, `length` (a paused turn too) or `content_filter`."),
 )
 
 SCHEMAS: Final[dict[str, _Schema]] = {

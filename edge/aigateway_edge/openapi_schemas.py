@@ -147,7 +147,10 @@ _USAGE: Final = _object(
     estimated=_said({"type": "boolean"}, "True when the gateway guessed, because the provider was cut off."),
 )
 _FINISH: Final = _said(
-    _OPTIONAL_TEXT, "`stop`, `length`, `tool_calls`, `content_filter`, `function_call`, or `error` for a broken answer."
+    _OPTIONAL_TEXT,
+    "`stop`, `length`, `tool_calls`, `content_filter`, `function_call`, or `error` for a broken answer. Also `length` "
+    "where the provider paused a long turn: then `native_finish_reason` is its word for it (`pause_turn`), and "
+    "`x-gateway-translation` says so.",
 )
 _SPOKEN: Final[dict[str, _Schema]] = {
     "role": _one_of("assistant"),
@@ -156,6 +159,7 @@ _SPOKEN: Final[dict[str, _Schema]] = {
     "reasoning_content": _TEXT,
     "reasoning_details": _REASONING_DETAILS,
     "function_call": _FUNCTION_CALL,
+    "annotations": _said(_list(_ANY), "What the text cites, as `url_citation`; in a stream, after the text."),
     "audio": _ANY,
     "extra_content": _EXTRA_CONTENT,
 }

@@ -36,8 +36,8 @@ RATE = 40.0
 EVIDENT = 256.0
 """KiB a minute: growth that is surely more, after the first third, is a leak; what settles is slower by then.
 
-gRPC itself loses about 0.4 KiB with each stream that its caller leaves (https://github.com/grpc/grpc/issues/43360), which
-is some 110 KiB a minute of this load, in the router.
+gRPC itself loses about 0.4 KiB with each stream that its caller leaves, https://github.com/grpc/grpc/issues/43360: in
+the router some 110 KiB a minute of this load.
 """
 EVIDENT_HANDLES = 2.0
 """Descriptors, or threads, a minute."""

@@ -159,11 +159,16 @@ async def test_tokens_are_counted_where_the_provider_counts(whole: Whole, sdk: a
     whole.answer(Answer.of({"totalTokens": 12}))
     counted = await sdk.messages.count_tokens(model=MODELS["gemini"], messages=HI, system="s", tools=[WEATHER])
     assert counted.input_tokens == 12
-    with pytest.raises(anthropic.InternalServerError) as caught:
-        await sdk.messages.count_tokens(model=MODELS["ollama"], messages=HI)
-    assert caught.value.status_code == 501
+
+
+async def test_an_operation_that_the_provider_lacks_is_a_bad_request_and_asked_for_once(
+    whole: Whole, sdk: anthropic.AsyncAnthropic
+) -> None:
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        await sdk.with_options(max_retries=2).messages.count_tokens(model=MODELS["ollama"], messages=HI)
+    assert caught.value.type == "invalid_request_error"
     assert "ollama does not count tokens ahead of a call" in str(caught.value)
-    assert caught.value.response.headers["x-should-retry"] == "false"
+    assert caught.value.response.request.headers["x-stainless-retry-count"] == "0"
 
 
 async def test_a_call_of_this_dialect_is_in_the_ledger_and_a_count_is_not(
@@ -204,3 +209,121 @@ async def test_reasoning_is_shown_as_thinking(sandbox: Gateway, stream: bool) ->
     async with anthropic.AsyncAnthropic(base_url=sandbox.http, api_key="unused") as client:
         answer = await ask(client, stream=stream, model="sandbox/reason")
     assert [block.type for block in answer.content] == ["thinking", "text"]
+
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+LOOK: Any = [
+    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}},
+    {"type": "text", "text": "What is it?"},
+]
+PICTURES: dict[str, Any] = {
+    "openai": {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+    "groq": {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+    "anthropic": LOOK[0],
+    "gemini": {"inlineData": {"mimeType": "image/png", "data": PIXEL}},
+    "ollama": PIXEL,
+}
+
+
+@EACH
+async def test_a_picture_reaches_any_model(whole: Whole, sdk: anthropic.AsyncAnthropic, case: Case) -> None:
+    whole.answer(case.whole)
+    await ask(sdk, stream=False, model=case.name, messages=[{"role": "user", "content": LOOK}])
+    sent = whole.upstream.requests[0].json()
+    match case.provider:
+        case "gemini":
+            (seen, *_) = sent["contents"][0]["parts"]
+        case "ollama":
+            (seen,) = sent["messages"][0]["images"]
+        case _:
+            (seen, *_) = sent["messages"][0]["content"]
+    assert seen == PICTURES[case.provider]
+
+
+THINKING: dict[str, tuple[str, Any]] = {
+    "openai/o3-mini": ("reasoning_effort", "low"),
+    "anthropic/claude-haiku-4-5": ("thinking", {"type": "enabled", "budget_tokens": 1024}),
+    "gemini/gemini-2.5-flash": ("generationConfig.thinkingConfig.thinkingBudget", 1024),
+    "ollama/qwen3": ("think", True),
+}
+
+
+@pytest.mark.parametrize("model", THINKING)
+async def test_thinking_is_asked_of_any_model_in_its_own_words(
+    whole: Whole, sdk: anthropic.AsyncAnthropic, model: str
+) -> None:
+    (case,) = (case for case in CASES if case.provider == model.partition("/")[0])
+    whole.answer(case.whole)
+    thinking: Any = {"type": "enabled", "budget_tokens": 1024}
+    await ask(sdk, stream=False, model=model, max_tokens=4096, thinking=thinking)
+    path, asked = THINKING[model]
+    found = whole.upstream.requests[-1].json()
+    for key in path.split("."):
+        found = found[key]
+    assert found == asked
+
+
+MARK: Any = {"type": "ephemeral", "ttl": "1h"}
+MARKED: Any = {
+    "system": [{"type": "text", "text": "Be brief.", "cache_control": MARK}],
+    "tools": [WEATHER | {"cache_control": MARK}],
+    "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": MARK}]}],
+}
+
+
+async def test_marks_of_what_is_worth_caching_reach_anthropic_as_they_are(
+    whole: Whole, sdk: anthropic.AsyncAnthropic
+) -> None:
+    whole.answer(CASES[2].whole)
+    raw = await sdk.messages.with_raw_response.create(
+        model=CASES[2].name, max_tokens=9, extra_body={"cache_control": MARK}, **MARKED
+    )
+    sent = whole.upstream.requests[0].json()
+    assert {key: sent[key] for key in (*MARKED, "cache_control")} == MARKED | {"cache_control": MARK}
+    assert "x-gateway-translation" not in raw.headers
+
+
+async def test_marks_of_what_is_worth_caching_are_reported_where_they_say_nothing(
+    whole: Whole, sdk: anthropic.AsyncAnthropic
+) -> None:
+    whole.answer(CASES[0].whole)
+    raw = await sdk.messages.with_raw_response.create(model=CASES[0].name, max_tokens=9, **MARKED)
+    report = raw.headers["x-gateway-translation"]
+    assert all(
+        f"{place}.cache_control=dropped" in report for place in ("system[0]", "tools[0]", "messages[0].content[0]")
+    )
+    assert report.count("cache_control=dropped") == 3
+    assert b"cache_control" not in whole.upstream.requests[0].body
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.provider != "anthropic"], ids=lambda case: case.provider
+)
+async def test_a_report_has_the_callers_own_index_after_results_of_tools(
+    whole: Whole, sdk: anthropic.AsyncAnthropic, case: Case
+) -> None:
+    whole.answer(case.whole)
+    marked: Any = {"type": "text", "text": "Go on", "cache_control": MARK}
+    said: Any = [
+        *HI,
+        {"role": "assistant", "content": [{"type": "tool_use", "id": c, "name": "f", "input": {}} for c in "ab"]},
+        {
+            "role": "user",
+            "content": [*({"type": "tool_result", "tool_use_id": c, "content": "r"} for c in "ab"), marked],
+        },
+    ]
+    raw = await sdk.messages.with_raw_response.create(model=case.name, max_tokens=9, messages=said)
+    assert "messages[2].content[2].cache_control=dropped" in raw.headers["x-gateway-translation"]
+
+
+@pytest.mark.parametrize("header", [{"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}])
+async def test_the_key_may_be_anthropics_header_or_a_bearer_token(whole: Whole, header: dict[str, str]) -> None:
+    whole.answer(CASES[2].whole)
+    body = {"model": CASES[2].name, "max_tokens": 9, "messages": HI}
+    headers = header | {"anthropic-version": "2023-06-01"}
+    async with httpx.AsyncClient(base_url=whole.gateway.http, headers=headers) as client:
+        answer = await client.post("/v1/messages", json=body)
+    assert answer.status_code == 200, answer.text
+    (sent,) = whole.upstream.requests
+    assert sent.headers["anthropic-version"] == "2023-06-01"
+    assert (sent.headers["x-api-key"], KEY in str(sent.headers)) == ("test-key-of-anthropic", False)

@@ -61,11 +61,13 @@ async def sdk(served: Served) -> AsyncIterator[AsyncOpenAI]:
         yield client
 
 
-async def send(served: Served, body: Any, *headers: str, path: str = CHAT) -> tuple[Any, Any]:
+async def send(
+    served: Served, body: Any, *headers: str, path: str = CHAT, method: str = "POST"
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """One request on a socket of its own."""
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-    data = json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {len(data)}", *headers, "", ""]
+    data = b"" if body is None else json.dumps(body).encode()
+    lines = [f"{method} {path} HTTP/1.1", "host: x", f"content-length: {len(data)}", *headers, "", ""]
     writer.write("\r\n".join(lines).encode() + data)
     await writer.drain()
     return reader, writer
@@ -385,6 +387,48 @@ async def test_a_client_that_leaves_cancels_a_stream(served: Served, steps: list
         await asyncio.wait_for(reader.readuntil(b'"he"'), 5)
     writer.close()
     await asyncio.wait_for(served.router.cancelled.wait(), 5)
+
+
+ANTHROPIC_HEADERS = ("anthropic-version: 2023-06-01",)
+ROUTES = [
+    ("POST", CHAT, HELLO),
+    ("POST", "/v1/responses", {"model": "acme/m", "input": "hi"}),
+    ("POST", "/v1/completions", {"model": "acme/m", "prompt": "hi"}),
+    ("POST", "/v1/embeddings", {"model": "acme/m", "input": "hi"}),
+    ("POST", "/v1/messages", HELLO | {"max_tokens": 5}),
+    ("POST", "/v1/messages/count_tokens", HELLO),
+    ("GET", "/v1/models", None),
+    ("GET", "/v1/models/acme/m", None),
+]
+EVERY = ROUTES + [(method, path.removeprefix("/v1"), body) for method, path, body in ROUTES if "messages" not in path]
+
+
+@pytest.mark.parametrize("cors", [False, True])
+@pytest.mark.parametrize(("method", "path", "body"), EVERY, ids=[path for _, path, _ in EVERY])
+async def test_a_client_that_leaves_cancels_whatever_it_asked_for(
+    method: str, path: str, body: Any, cors: bool
+) -> None:
+    origins = ("https://page.example",) if cors else ()
+    async with edge(Router(completion=Hold()), cors_origins=origins) as served:
+        headers = (*ANTHROPIC_HEADERS, "origin: https://page.example", "content-type: application/json")
+        _, writer = await send(served, body, *headers, path=path, method=method)
+        await asyncio.wait_for(served.router.arrived.wait(), 5)
+        writer.close()
+        await asyncio.wait_for(served.router.cancelled.wait(), 5)
+
+
+STREAMED = [
+    (path, body) for method, path, body in EVERY if method == "POST" and "count" not in path and "emb" not in path
+]
+
+
+@pytest.mark.parametrize(("path", "body"), STREAMED, ids=[path for path, _ in STREAMED])
+async def test_a_client_that_leaves_cancels_a_stream_of_any_dialect(path: str, body: Any) -> None:
+    async with edge(Router(steps=[[start(), Event(text="he")], Hold()])) as served:
+        reader, writer = await send(served, body | {"stream": True}, *ANTHROPIC_HEADERS, path=path)
+        await asyncio.wait_for(reader.readuntil(b'"he"'), 5)
+        writer.close()
+        await asyncio.wait_for(served.router.cancelled.wait(), 5)
 
 
 async def test_a_client_that_leaves_while_it_sends_disturbs_nobody(served: Served, http: httpx.AsyncClient) -> None:

@@ -98,6 +98,28 @@ async def test_tools_both_ways(sdk: openai.AsyncOpenAI, stream: bool) -> None:
     assert "It is sunny." in (answer.choices[0].message.content or "")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_legacy_functions_both_ways(sdk: openai.AsyncOpenAI, stream: bool) -> None:
+    request: Any = {"model": "sandbox/tools", "functions": [WEATHER["function"]], "function_call": "auto"}
+    if stream:
+        chunks = [chunk async for chunk in await sdk.chat.completions.create(messages=HI, stream=True, **request)]
+        pieces = [chunk.choices[0].delta.function_call for chunk in chunks]
+        told = [piece for piece in pieces if piece is not None]
+        name, arguments = told[0].name, "".join(piece.arguments or "" for piece in told)
+        finish = chunks[-1].choices[0].finish_reason
+    else:
+        (choice,) = (await sdk.chat.completions.create(messages=HI, **request)).choices
+        assert choice.message.function_call is not None
+        assert choice.message.tool_calls is None
+        name, arguments = choice.message.function_call.name, choice.message.function_call.arguments
+        finish = choice.finish_reason
+    assert (name, set(json.loads(arguments)), finish) == ("get_weather", {"city", "days"}, "function_call")
+    called = {"role": "assistant", "content": None, "function_call": {"name": name, "arguments": arguments}}
+    history: Any = [*HI, called, {"role": "function", "name": name, "content": "Sunny."}]
+    last = await sdk.chat.completions.create(messages=history, **request)
+    assert last.choices[0].message.content == "get_weather answered: Sunny."
+
+
 async def test_parse_gives_the_callers_own_type(sdk: openai.AsyncOpenAI) -> None:
     answer = await sdk.chat.completions.parse(model="sandbox/json", messages=HI, response_format=Event)
     assert isinstance(answer.choices[0].message.parsed, Event)

@@ -6,7 +6,7 @@ import grpc
 import httpx
 import openai
 import pytest
-from aigateway.v1 import chat_pb2, gateway_service_pb2, message_pb2
+from aigateway.v1 import chat_pb2, embedding_pb2, gateway_service_pb2, message_pb2
 from aigateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from support.cases import CASES, Case
 from support.replay import Answer
@@ -135,6 +135,25 @@ async def test_our_own_key_refused_upstream_is_not_the_callers_fault(whole: Whol
     assert caught.value.status_code == 502
     assert caught.value.code == "upstream_auth_failed"
     assert "sk-abcdef" not in str(caught.value)
+
+
+async def test_an_operation_that_the_provider_lacks_is_a_bad_request_and_asked_for_once(whole: Whole) -> None:
+    async with whole.sdk(max_retries=2) as sdk:
+        with pytest.raises(openai.BadRequestError) as caught:
+            await sdk.embeddings.create(model="anthropic/claude-1", input="Hi")
+    assert (caught.value.type, caught.value.code) == ("invalid_request_error", "not_implemented")
+    assert caught.value.response.request.headers["x-stainless-retry-count"] == "0"
+    assert whole.upstream.requests == []
+
+
+async def test_the_code_of_an_operation_that_the_provider_lacks_is_grpcs_own(whole: Whole) -> None:
+    async with grpc.aio.insecure_channel(whole.gateway.grpc) as channel:
+        request = gateway_service_pb2.EmbedRequest(
+            call=embedding_pb2.EmbedCall(model="anthropic/claude-1", inputs=[embedding_pb2.EmbeddingInput(text="Hi")])
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await GatewayServiceStub(channel).Embed(request, metadata=(("authorization", f"Bearer {KEY}"),))
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 @EACH

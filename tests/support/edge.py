@@ -68,6 +68,11 @@ class Router(gateway_service_pb2_grpc.GatewayServiceServicer):
         self.remaining = context.time_remaining()
         self.arrived.set()
 
+    async def _noted(self, request: Any, context: aio.ServicerContext[Any, Any]) -> None:
+        self._note(request, context)
+        if isinstance(self.completion, Hold):
+            await self._hold()
+
     async def _hold(self) -> None:
         try:
             await asyncio.Event().wait()
@@ -108,17 +113,17 @@ class Router(gateway_service_pb2_grpc.GatewayServiceServicer):
 
     @override
     async def CountTokens(self, request: Any, context: Any) -> gateway_service_pb2.CountTokensResponse:
-        self._note(request, context)
+        await self._noted(request, context)
         return self.counted
 
     @override
     async def Embed(self, request: Any, context: Any) -> gateway_service_pb2.EmbedResponse:
-        self._note(request, context)
+        await self._noted(request, context)
         return self.embeddings
 
     @override
     async def ListModels(self, request: Any, context: Any) -> gateway_service_pb2.ListModelsResponse:
-        self._note(request, context)
+        await self._noted(request, context)
         return self.listed
 
 

@@ -25,20 +25,32 @@ _content: Final[msgspec.json.Decoder[str | list[Raw] | None]] = msgspec.json.Dec
 _object: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])
 
 
-def content(fields: Fields, key: str = "content") -> tuple[message_pb2.ContentShape.ValueType, list[message_pb2.Part]]:
-    """A string or a list of blocks, and which of the two it was."""
+def content(
+    fields: Fields, key: str = "content", places: list[int] | None = None
+) -> tuple[message_pb2.ContentShape.ValueType, list[message_pb2.Part]]:
+    """A string or a list of blocks, and which of the two it was.
+
+    Args:
+        fields: What has it.
+        key: Its name.
+        places: Takes the index of the block that each part comes from; other providers' thinking makes the two differ.
+    """
+    places = [] if places is None else places
     value = fields.take(key, _content, "a string or a list of content blocks")
     if value is None:
         return message_pb2.CONTENT_SHAPE_ABSENT, []
     if isinstance(value, str):
+        places.append(0)
         return message_pb2.CONTENT_SHAPE_STRING, [message_pb2.Part(text=message_pb2.TextPart(text=value))]
     path = fields.at(key)
     parts: list[message_pb2.Part] = []
     pending: message_pb2.ProviderState | None = None
     for index, raw in enumerate(value):
         pending = _read(raw, f"{path}[{index}]", parts, pending)
+        places += [index] * (len(parts) - len(places))
     if pending is not None:
         parts.append(_signed_text(pending))
+        places.append(len(value) - 1)
     return message_pb2.CONTENT_SHAPE_LIST, parts
 
 

@@ -12,6 +12,7 @@ import msgspec
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2, tokens_pb2
 
+from aigateway_edge import citations
 from aigateway_edge.anthropic import answers, carriers, failures
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Events:
         self._ahead: dict[int, message_pb2.ProviderState] = {}
         """State of parts that comes later in the events being written, by part."""
         self._refused = False
+        self._reported: set[str] = set()
+        """What comments said was left out."""
         self._finish = chat_pb2.ChatEvent()
         self._usage: tokens_pb2.TokenUsage | None = None
         self._deltas: list[bytes] = []
@@ -59,7 +62,8 @@ class Events:
         """The records of some events; may be empty."""
         shown = [event for event in events if event.choice == 0]  # one answer is all there is room for
         self._ahead = {event.part: event.provider_state for event in shown if event.HasField("provider_state")}
-        return b"".join([self._event(event) for event in shown])
+        told = b"".join([self._event(event) for event in shown])
+        return told if self._own else told + self._unshown(shown)
 
     def end(self) -> bytes:
         """The records that end a whole stream."""
@@ -69,6 +73,18 @@ class Events:
     def fail(self, error: GatewayError) -> bytes:
         """The record of a failure in the middle of the stream; nothing follows it."""
         return failures.record(error, self._request_id)
+
+    def _unshown(self, events: Iterable[chat_pb2.ChatEvent]) -> bytes:
+        """Comments that say once what of another dialect is left out: citations and log probabilities."""
+        names: list[str] = []
+        for event in events:
+            if event.logprobs_json:
+                names.append("logprobs")
+            if event.delta_extra_json or event.choice_extra_json:
+                names += citations.fields(event.delta_extra_json) + citations.fields(event.choice_extra_json)
+        news = [name for name in dict.fromkeys(names) if name not in self._reported]
+        self._reported.update(news)
+        return citations.comment("content", news)
 
     def _event(self, event: chat_pb2.ChatEvent) -> bytes:
         match event.WhichOneof("event"):

@@ -24,7 +24,6 @@ _TYPES: Final[Mapping[int, str]] = {
     404: "not_found_error",
     413: "request_too_large",
     429: "rate_limit_error",
-    501: "invalid_request_error",
     504: "timeout_error",
     _OVERLOADED: "overloaded_error",
 }

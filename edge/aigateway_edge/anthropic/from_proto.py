@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
+from aigateway_edge import citations
 from aigateway_edge.anthropic import answers, carriers
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ def message(answer: chat_pb2.ChatCompletion, *, request_id: str) -> tuple[bytes,
         _dropped(f"choices[{other.index}]", "one answer is all there is room for") for other in answer.choices[1:]
     ]
     parts = choice.message.parts
+    if not own:
+        notes += citations.dropped("message", choice.message.extra_json)
+        notes += citations.dropped("choices[0]", choice.extra_json)
+        if choice.logprobs_json:
+            notes.append(_dropped("choices[0].logprobs", ""))
     body: dict[str, Any] = {
         "id": answer.id or f"msg_{request_id}",
         "type": "message",
@@ -62,6 +68,7 @@ def blocks(parts: Iterable[message_pb2.Part], notes: list[chat_pb2.TranslationNo
                 state = None
             case "text":
                 block = {"type": "text", "text": part.text.text}
+                notes += [] if own else citations.dropped(f"content[{index}]", part.extra_json)
                 if state is not None and not part.text.text:
                     found.append(_carrier(state, "text"))
                     continue

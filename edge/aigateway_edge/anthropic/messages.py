@@ -7,6 +7,7 @@ Not for single content blocks: see `blocks`.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from aigateway.v1 import message_pb2
@@ -24,7 +25,22 @@ _ROLES: Final[Mapping[str, message_pb2.Role.ValueType]] = {
     "assistant": message_pb2.ROLE_ASSISTANT,
     "system": message_pb2.ROLE_SYSTEM,
 }
-_PLACE: Final = re.compile(r"\bmessages\[(\d+)\]")
+_SYSTEM: Final = "system"
+_PLACE: Final = re.compile(r"\bmessages\[(\d{1,9})\](?:\.(content|tool_calls)\b(?:\[(\d{1,9})\])?)?")
+"""A message as the call has it, and a piece of it: blocks and tool calls are counted apart there."""
+
+
+@dataclass(slots=True)
+class _Origin:
+    """Where in the caller's request a message stands."""
+
+    path: str
+    blocks: dict[str, list[int]] = field(default_factory=dict)
+    """The indexes of its blocks there, by the name under which the call counts them."""
+
+    @property
+    def content(self) -> str:
+        return self.path if self.path == _SYSTEM else f"{self.path}.content"  # `system` is its own content
 
 
 class Conversation:
@@ -34,43 +50,63 @@ class Conversation:
 
     def __init__(self) -> None:
         self.messages: list[message_pb2.Message] = []
-        self._origins: list[str] = []
-        """Where in the caller's request each message stands."""
+        self._origins: list[_Origin] = []
 
     def system(self, request: Fields) -> None:
         """The top-level `system`, if there is one."""
         shape, parts = blocks.content(request, "system")
         if parts and (len(parts) > 1 or parts[0].text.text):
-            self._add("system", message_pb2.Message(role=message_pb2.ROLE_SYSTEM, parts=parts, content_shape=shape))
+            self._add(
+                _Origin(_SYSTEM), message_pb2.Message(role=message_pb2.ROLE_SYSTEM, parts=parts, content_shape=shape)
+            )
 
     def read(self, fields: Fields) -> None:
         """One message."""
-        word = fields.text("role")
-        role = _ROLES.get(word or "")
-        if role is None:
-            known = ", ".join(f"`{name}`" for name in _ROLES)
-            said = f"not `{word[:40]}`" if word else "and is required"
-            raise invalid(fields.at("role"), f"`{fields.at('role')}` must be one of {known}, {said}")
-        path = fields.path
-        shape, parts = blocks.content(fields)
+        role = _role(fields)
+        places: list[int] = []
+        shape, parts = blocks.content(fields, places=places)
         if not parts and (role != message_pb2.ROLE_ASSISTANT or shape == message_pb2.CONTENT_SHAPE_ABSENT):
             raise invalid(fields.at("content"), f"`{fields.at('content')}` is required and must not be empty")
-        for result in parts:
-            if result.HasField("tool_result"):
-                self._add(path, message_pb2.Message(role=message_pb2.ROLE_TOOL, parts=[result]))
-        said_parts = [part for part in parts if not part.HasField("tool_result")]
-        if said_parts or not parts:
-            self._add(path, message_pb2.Message(role=role, parts=said_parts, content_shape=shape))
+        origin = _Origin(fields.path, {"content": [], "tool_calls": []})
+        said: list[message_pb2.Part] = []
+        for part, place in zip(parts, places, strict=True):
+            kind = part.WhichOneof("kind")
+            if kind == "tool_result":
+                answered = message_pb2.Message(role=message_pb2.ROLE_TOOL, parts=[part])
+                self._add(_Origin(f"{origin.content}[{place}]"), answered)
+                continue
+            said.append(part)
+            if kind != "reasoning":
+                origin.blocks["tool_calls" if kind == "tool_call" else "content"].append(place)
+        if said or not parts:
+            self._add(origin, message_pb2.Message(role=role, parts=said, content_shape=shape))
         if extra := blocks.left(fields):
             self.messages[-1].extra_json = extra
 
     def renamed(self, text: str) -> str:
         """`text` with the paths of our messages as those of the caller's."""
-        return _PLACE.sub(lambda found: self._origin(found[0], int(found[1])), text)
+        return _PLACE.sub(self._renamed, text)
 
-    def _origin(self, path: str, index: int) -> str:
-        return self._origins[index] if index < len(self._origins) else path
+    def _renamed(self, found: re.Match[str]) -> str:
+        index, name, place = int(found[1]), found[2], found[3]
+        if index >= len(self._origins):
+            return found[0]
+        origin = self._origins[index]
+        if place is None:
+            return origin.content if name else origin.path
+        known = origin.blocks.get(name, [])
+        return f"{origin.content}[{known[int(place)] if int(place) < len(known) else place}]"
 
-    def _add(self, origin: str, message: message_pb2.Message) -> None:
+    def _add(self, origin: _Origin, message: message_pb2.Message) -> None:
         self.messages.append(message)
         self._origins.append(origin)
+
+
+def _role(fields: Fields) -> message_pb2.Role.ValueType:
+    word = fields.text("role")
+    role = _ROLES.get(word or "")
+    if role is None:
+        known = ", ".join(f"`{name}`" for name in _ROLES)
+        said = f"not `{word[:40]}`" if word else "and is required"
+        raise invalid(fields.at("role"), f"`{fields.at('role')}` must be one of {known}, {said}")
+    return role

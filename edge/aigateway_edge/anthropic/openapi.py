@@ -131,6 +131,7 @@ VERSION_PARAMETERS: Final[list[_Schema]] = [
         "required": True,
         "description": "The version of the API; it goes on to Anthropic.",
         "schema": _one_of("2023-06-01", "2026-10-21"),
+        "example": "2023-06-01",
     },
     {
         "name": "anthropic-beta",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
-from aigateway_edge.native import dropped
+from aigateway_edge import citations
+from aigateway_edge.native import dropped, paused, paused_comment
 from aigateway_edge.openai import carriers
 from aigateway_edge.openai.usage import usage
 
@@ -47,7 +48,10 @@ def text_completion(
 
 def _choice(choice: chat_pb2.Choice, before: str, notes: list[chat_pb2.TranslationNote]) -> dict[str, Any]:
     texts = [before]
+    notes += citations.dropped(f"choices[{choice.index}].message", choice.message.extra_json)
+    notes += citations.dropped(f"choices[{choice.index}]", choice.extra_json)
     for index, part in enumerate(choice.message.parts):
+        notes += citations.dropped(f"choices[{choice.index}].parts[{index}]", part.extra_json)
         match part.WhichOneof("kind"):
             case "text":
                 texts.append(part.text.text)
@@ -55,6 +59,8 @@ def _choice(choice: chat_pb2.Choice, before: str, notes: list[chat_pb2.Translati
                 texts.append(part.refusal.text)
             case _:
                 notes.append(dropped(f"choices[{choice.index}].parts[{index}]", part))
+    if choice.finish_reason == chat_pb2.FINISH_REASON_PAUSE:
+        notes.append(paused(choice.index, choice.native_finish_reason))
     return {
         "index": choice.index,
         "text": "".join(texts),
@@ -71,6 +77,8 @@ class TextChunks:
         self._include_usage = include_usage
         self._before = before
         self._begun: set[int] = set()
+        self._reported: set[tuple[int, str]] = set()
+        """Citations that a comment said were left out, by choice."""
         self._dialect: message_pb2.Dialect.ValueType = message_pb2.DIALECT_UNSPECIFIED
         self._usage = b""
         self._close = b',"usage":null}\n\n' if include_usage else b"}\n\n"
@@ -108,14 +116,24 @@ class TextChunks:
             case "refusal":
                 return self._record(event.choice, event.refusal)
             case "finish":
-                return self._record(event.choice, "", _FINISH.get(event.finish.reason, "stop"))
+                reason = event.finish.reason
+                pause = reason == chat_pb2.FINISH_REASON_PAUSE
+                told = paused_comment(event.choice, event.finish.native_reason) if pause else b""
+                return told + self._record(event.choice, "", _FINISH.get(reason, "stop"))
             case "usage":
                 self._usage = orjson.dumps(usage(event.usage, self._dialect))
             case "tool_call" | "native" | "audio" | "redacted" as kind:
                 return b": x-gateway-translation: choices[%d]=dropped(%b)\n\n" % (event.choice, kind.encode())
             case _:  # more of what has no place here
-                pass
+                return self._cited(event)
         return b""
+
+    def _cited(self, event: chat_pb2.ChatEvent) -> bytes:
+        """What was cited, which is said to be left out once."""
+        names = citations.fields(event.delta_extra_json) + citations.fields(event.choice_extra_json)
+        news = [name for name in names if (event.choice, name) not in self._reported]
+        self._reported.update((event.choice, name) for name in news)
+        return citations.comment(f"choices[{event.choice}]", news)
 
     def _record(self, choice: int, text: str, finish: str | None = None) -> bytes:
         if choice not in self._begun:

@@ -21,7 +21,7 @@ _FINISH: Final[Mapping[chat_pb2.FinishReason.ValueType, str]] = {
     chat_pb2.FINISH_REASON_TOOL_CALLS: "tool_calls",
     chat_pb2.FINISH_REASON_CONTENT_FILTER: "content_filter",
     chat_pb2.FINISH_REASON_ERROR: "error",
-    # The turn is not over, which `length` is the only word for that every client knows.
+    # The turn is not over, for which `length` is the only word that every client knows; it is reported as emulated.
     chat_pb2.FINISH_REASON_PAUSE: "length",
 }
 

@@ -15,7 +15,8 @@ import msgspec
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
-from aigateway_edge.native import native_type, word
+from aigateway_edge import citations
+from aigateway_edge.native import native_type, paused_comment, word
 from aigateway_edge.openai import carriers
 from aigateway_edge.openai.usage import usage
 
@@ -50,6 +51,10 @@ class _Choice:
     """By part."""
     calls: dict[int, tuple[int, bool]] = field(default_factory=dict)
     """By part: the index among the tool calls, and whether it is a custom tool's."""
+    said: dict[int, int] = field(default_factory=dict)
+    """How many characters of each text were told, where its citations need to know."""
+    reported: set[str] = field(default_factory=set)
+    """The kinds of citations that a comment said were left out."""
 
 
 class Chunks:
@@ -93,10 +98,12 @@ class Chunks:
             self._usage = _dumps(usage(event.usage, self._dialect))
             self._usage_extra = event.extra_json
             return b""
-        if kind == "extra":
+        if kind == "extra" and self._dialect == message_pb2.DIALECT_OPENAI_CHAT:
             return self._extra(event)
         first = b"" if event.choice in self._choices else self._role(event.choice)
         choice = self._choices[event.choice]
+        if kind == "extra":
+            return first + self._foreign_extra(choice, event)
         delta = self._delta(kind, event, choice)
         if kind == "finish":
             return first + self._finish(choice, event)
@@ -152,9 +159,22 @@ class Chunks:
             head = head.replace(b"%b:%b," % (_dumps(key), self._start_extras[key]), b"", 1)
         return head + b"".join(b",%b:%b" % (_dumps(key), bytes(raw)) for key, raw in members.items())
 
+    def _foreign_extra(self, choice: _Choice, event: chat_pb2.ChatEvent) -> bytes:
+        """Extra fields of another dialect: what they cite, as far as OpenAI made it, and log probabilities."""
+        shown: list[dict[str, Any]] = []
+        if self._dialect == message_pb2.DIALECT_OPENAI_RESPONSES:
+            before = sum(length for part, length in choice.said.items() if part < event.part)
+            shown, left_out = citations.chat_of_responses(event.delta_extra_json, before)
+        else:
+            left_out = citations.fields(event.delta_extra_json) + citations.fields(event.choice_extra_json)
+        news = [name for name in dict.fromkeys(left_out) if name not in choice.reported]
+        choice.reported.update(news)
+        told = citations.comment(f"choices[{event.choice}]", news)
+        if shown or event.logprobs_json:
+            told += self._record(choice, _dumps({"annotations": shown} if shown else {}), event)
+        return told
+
     def _extra(self, event: chat_pb2.ChatEvent) -> bytes:
-        if self._dialect != message_pb2.DIALECT_OPENAI_CHAT:
-            return b""
         if event.choice_extra_json or event.delta_extra_json or event.logprobs_json:
             if event.choice not in self._choices:
                 return self._record(self._choice(event.choice), _opening(event), event)
@@ -165,6 +185,8 @@ class Chunks:
         """The delta object; empty when the event shows nothing by itself."""
         match kind:
             case "text":
+                if self._dialect == message_pb2.DIALECT_OPENAI_RESPONSES:
+                    choice.said[event.part] = choice.said.get(event.part, 0) + len(event.text)
                 return b'{"content":%b}' % _dumps(event.text)
             case "reasoning":
                 choice.reasoning.setdefault(event.part, _Reasoning()).texts.append(event.reasoning)
@@ -192,7 +214,8 @@ class Chunks:
         custom = call.type == message_pb2.TOOL_CALL_TYPE_CUSTOM
         choice.calls[event.part] = (call.index, custom)
         if self._legacy:
-            return _dumps({"function_call": {"name": call.name, "arguments": ""}})
+            first = len(choice.calls) == 1
+            return _dumps({"function_call": {"name": call.name, "arguments": ""}}) if first else b""
         entry: dict[str, Any] = {"index": call.index, "id": call.id}
         if custom:
             entry |= {"type": "custom", "custom": {"name": call.name, "input": ""}}
@@ -203,7 +226,8 @@ class Chunks:
     def _arguments(self, event: chat_pb2.ChatEvent, choice: _Choice) -> bytes:
         text = _dumps(event.arguments)
         if self._legacy:
-            return b'{"function_call":{"arguments":%b}}' % text
+            first = next(iter(choice.calls), event.part)
+            return b'{"function_call":{"arguments":%b}}' % text if event.part == first else b""
         index, custom = choice.calls.get(event.part, (0, False))
         if custom:
             return b'{"tool_calls":[{"index":%d,"custom":{"input":%b}}]}' % (index, text)
@@ -217,13 +241,17 @@ class Chunks:
             word += b',"native_finish_reason":%b' % _dumps(native)
         if finish.stop_sequence:
             word += b',"stop_sequence":%b' % _dumps(finish.stop_sequence)
-        return self._record(choice, _details(choice), event, word)
+        told = paused_comment(event.choice, native) if finish.reason == chat_pb2.FINISH_REASON_PAUSE else b""
+        return told + self._record(choice, _details(choice), event, word)
 
     def _note(self, event: chat_pb2.ChatEvent) -> bytes:
         """An event that shows nothing: its extra fields, or a comment that says what was left out."""
-        if event.extra_json or event.choice_extra_json or event.delta_extra_json or event.logprobs_json:
+        more = event.extra_json or event.choice_extra_json or event.delta_extra_json or event.logprobs_json
+        if more and self._dialect == message_pb2.DIALECT_OPENAI_CHAT:
             return self._extra(event)
         match event.WhichOneof("event"):
+            case "tool_call":  # a second one, which `function_call` has no room for
+                return b": x-gateway-translation: choices[%d]=dropped(tool_call)\n\n" % event.choice
             case "native" if event.native.dialect != message_pb2.DIALECT_OPENAI_CHAT:
                 kind = native_type(event.native)
                 return b": x-gateway-translation: choices[%d]=dropped(%b)\n\n" % (event.choice, word(kind))

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
+from aigateway_edge import citations
 from aigateway_edge.media import data_url
-from aigateway_edge.native import dropped
+from aigateway_edge.native import dropped, paused
 from aigateway_edge.openai import carriers
 from aigateway_edge.openai.usage import embedding_usage, usage
 
@@ -83,9 +84,8 @@ def _choice(
     legacy: bool,
 ) -> dict[str, Any]:
     message = _message(choice.message, f"choices[{choice.index}].message", dialect, notes)
-    if legacy and (calls := message.get("tool_calls")):
-        message["function_call"] = calls[0].get("function")
-        del message["tool_calls"]
+    if legacy:
+        _call_one_function(message, f"choices[{choice.index}].message", notes)
     native = choice.native_finish_reason
     view: dict[str, Any] = {
         "index": choice.index,
@@ -95,6 +95,10 @@ def _choice(
     }
     if native and dialect != message_pb2.DIALECT_OPENAI_CHAT:
         view["native_finish_reason"] = native
+    if choice.extra_json and dialect != message_pb2.DIALECT_OPENAI_CHAT:
+        notes += citations.dropped(f"choices[{choice.index}]", choice.extra_json)
+    if choice.finish_reason == chat_pb2.FINISH_REASON_PAUSE:
+        notes.append(paused(choice.index, native))
     if choice.stop_sequence:
         view["stop_sequence"] = choice.stop_sequence
     return carriers.extras(choice.extra_json, dialect) | view if choice.extra_json else view
@@ -116,6 +120,9 @@ def _message(
         state = part.provider_state if part.HasField("provider_state") else None
         match part.WhichOneof("kind"):
             case "text":
+                if part.extra_json and dialect != message_pb2.DIALECT_OPENAI_CHAT:
+                    before = sum(map(len, texts))
+                    more |= _cited(part.extra_json, f"{path}.parts[{index}]", dialect, more, notes, before=before)
                 texts.append(part.text.text)
                 if state is not None:
                     more["extra_content"] = carriers.extra_content(state)
@@ -146,6 +153,35 @@ def _message(
     if calls:
         view["tool_calls"] = calls
     return more | view if more else view
+
+
+def _call_one_function(message: dict[str, Any], path: str, notes: list[chat_pb2.TranslationNote]) -> None:
+    """The first call as the legacy `function_call`, and notes of those that it has no room for."""
+    for index, call in enumerate(message.pop("tool_calls", ())):
+        if "function_call" not in message and isinstance(call, dict) and "function" in call:
+            message["function_call"] = call["function"]
+        else:
+            action = chat_pb2.TRANSLATION_ACTION_DROPPED
+            field, detail = f"{path}.tool_calls[{index}]", "`function_call` has room for one"
+            notes.append(chat_pb2.TranslationNote(field=field, action=action, detail=detail))
+
+
+def _cited(
+    extra: bytes,
+    path: str,
+    dialect: message_pb2.Dialect.ValueType,
+    more: Mapping[str, Any],
+    notes: list[chat_pb2.TranslationNote],
+    *,
+    before: int,
+) -> dict[str, Any]:
+    """The `annotations` with what one more text cites, if OpenAI made it; `before` is where the text begins."""
+    if dialect != message_pb2.DIALECT_OPENAI_RESPONSES:
+        notes += citations.dropped(path, extra)
+        return {}
+    shown, others = citations.chat_of_responses(extra, before)
+    notes += [citations.unshown(f"{path}.annotations", kind) for kind in others]
+    return {"annotations": more.get("annotations", []) + shown} if shown else {}
 
 
 def _tool_call(

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _INCOMPLETE: Final[Mapping[chat_pb2.FinishReason.ValueType, str]] = {
     chat_pb2.FINISH_REASON_LENGTH: "max_output_tokens",
     chat_pb2.FINISH_REASON_CONTENT_FILTER: "content_filter",
-    # The turn is not over, and this is the reason after which clients go on.
-    chat_pb2.FINISH_REASON_PAUSE: "max_output_tokens",
+    # OpenAI has no word for it; its SDKs take any, and its own would send callers after a limit that is not there.
+    chat_pb2.FINISH_REASON_PAUSE: "pause_turn",
 }
 _CODES: Final[Mapping[str, str]] = {"RATE_LIMITED": "rate_limit_exceeded", "INVALID_REQUEST": "invalid_prompt"}
 """OpenAI's closed list of codes, where one of ours has its like."""

@@ -14,6 +14,7 @@ import msgspec
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
+from aigateway_edge import citations
 from aigateway_edge.native import native_type, word
 from aigateway_edge.responses import envelope, items
 from aigateway_edge.responses.content import DIALECT
@@ -63,6 +64,9 @@ class Events:
         self._summaries = False
         """What the provider shows of its reasoning are summaries."""
         self._own = False
+        self._dialect: message_pb2.Dialect.ValueType = message_pb2.DIALECT_UNSPECIFIED
+        self._reported: set[str] = set()
+        """The kinds of citations that a comment said were left out."""
         self._message: OpenMessage | None = None
         self._reasoning: OpenReasoning | None = None
         self._calls: dict[int, OpenCall] = {}
@@ -98,16 +102,36 @@ class Events:
             return b"" if self._own else self._open()
         if kind == "native_event":
             return self._native_event(event.native_event)
-        if event.choice or kind in (None, "extra"):
+        if event.choice or kind is None:
             return b""
         if kind == "usage":
             self._end.usage = envelope.usage(event.usage, DIALECT if self._own else message_pb2.DIALECT_UNSPECIFIED)
             return b""
         if self._shown:
             return self._delta_as_it_was(kind, event) if event.extra_json else b""
-        return self._open() + self._made(kind, event)
+        told = self._late(event) if kind == "extra" else self._open() + self._made(kind, event)
+        return told + self._cite(event) if event.delta_extra_json or event.choice_extra_json else told
+
+    def _late(self, event: chat_pb2.ChatEvent) -> bytes:
+        """Log probabilities that come after their text."""
+        late = event.logprobs_json and self._message is not None and self._message.part == event.part
+        return self._say(event, "output_text", "") if late else b""
+
+    def _cite(self, event: chat_pb2.ChatEvent) -> bytes:
+        """What the text under way cites, where OpenAI's other dialect says so; else a comment that it is left out."""
+        if self._dialect == message_pb2.DIALECT_OPENAI_CHAT:
+            shown, left_out = citations.responses_of_chat(event.delta_extra_json)
+        else:
+            shown, left_out = [], citations.fields(event.delta_extra_json) + citations.fields(event.choice_extra_json)
+        told = self._message.cite(shown, self._records) if shown and self._message is not None else None
+        if shown and told is None:
+            left_out.append("annotations")
+        news = [name for name in dict.fromkeys(left_out) if name not in self._reported]
+        self._reported.update(news)
+        return (told or b"") + citations.comment(f"output[{len(self._records.output)}]", news)
 
     def _begin(self, start: chat_pb2.StreamStart) -> None:
+        self._dialect = start.dialect
         self._own = start.dialect == DIALECT
         self._summaries = start.dialect == message_pb2.DIALECT_GEMINI  # it shows summaries of thoughts alone
         answer = start.id if self._own and start.id else self._ids.response

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
+from aigateway_edge import citations
 from aigateway_edge.native import dropped
 from aigateway_edge.responses import envelope, items
 from aigateway_edge.responses.content import DIALECT
@@ -31,7 +32,8 @@ def response(
     own = answer.dialect == DIALECT
     choice = answer.choices[0] if answer.choices else chat_pb2.Choice()
     status, reason = envelope.status(choice.finish_reason)
-    output = _Output(ids, status, own=own, tokens=items.logprobs(choice.logprobs_json))
+    cited, notes = _cited(choice, answer.dialect)
+    output = _Output(ids, status, own=own, tokens=items.logprobs(choice.logprobs_json), cited=cited)
     for index, part in enumerate(choice.message.parts):
         output.add(part, index)
     head = envelope.Head(
@@ -49,24 +51,40 @@ def response(
     )
     if own and answer.extra_json:
         body = {key: body[key] for key in body if key in _WANTED} | items.members(answer.extra_json)
-    return orjson.dumps(body), output.notes
+    return orjson.dumps(body), output.notes + notes
+
+
+def _cited(
+    choice: chat_pb2.Choice, dialect: message_pb2.Dialect.ValueType
+) -> tuple[list[items.Json], list[chat_pb2.TranslationNote]]:
+    """The annotations of a chat completion, and notes of citations that no text can show."""
+    message = choice.message.extra_json
+    if dialect == message_pb2.DIALECT_OPENAI_CHAT:
+        shown, others = citations.responses_of_chat(message)
+        return shown, [citations.unshown("message.annotations", kind) for kind in others]
+    if dialect == DIALECT:
+        return [], []
+    return [], citations.dropped("message", message) + citations.dropped("choices[0]", choice.extra_json)
 
 
 class _Output:
     """Makes items of parts, in order."""
 
-    def __init__(self, ids: Ids, status: str, *, own: bool, tokens: list[Any]) -> None:
+    def __init__(self, ids: Ids, status: str, *, own: bool, tokens: list[Any], cited: list[items.Json]) -> None:
         self.notes: list[chat_pb2.TranslationNote] = []
         self._ids = ids
         self._status = "completed" if status == "completed" else "incomplete"
         self._own = own
         self._tokens = tokens
+        self._cited = cited
         self._items: list[Any] = []
         self._message: items.Json | None = None
         """The message item that more text may still belong to."""
 
     def end(self) -> list[Any]:
         """All items. Only the last can have been cut off."""
+        if self._cited:  # there was no text to show them with
+            self.notes.append(citations.unshown("message.annotations", ""))
         for item in self._items[:-1]:
             if isinstance(item, dict) and "status" in item and not self._own:
                 item["status"] = "completed"
@@ -77,8 +95,11 @@ class _Output:
         state = part.provider_state if part.HasField("provider_state") else None
         match part.WhichOneof("kind"):
             case "text":
-                piece = items.text(part.text.text, self._tokens)
-                self._tokens = []  # of the whole answer: told once
+                piece = items.text(part.text.text, self._tokens, self._cited)
+                self._tokens, self._cited = [], []  # of the whole answer: told once
+                if not self._own:
+                    path = f"output[{len(self._items)}].parts[{index}]"
+                    self.notes += citations.dropped(path, part.extra_json)
                 self._say(piece, part, state)
             case "refusal":
                 self._say(items.refusal(part.refusal.text), part, None)

@@ -42,9 +42,9 @@ def logprobs(json: bytes) -> list[Any]:
     return [fragment(bytes(raw)) for raw in found.content or ()] if found else []
 
 
-def text(said: str, tokens: Sequence[Any] = ()) -> Json:
+def text(said: str, tokens: Sequence[Any] = (), annotations: Sequence[Json] = ()) -> Json:
     """A text of a message."""
-    return {"type": "output_text", "text": said, "annotations": [], "logprobs": list(tokens)}
+    return {"type": "output_text", "text": said, "annotations": list(annotations), "logprobs": list(tokens)}
 
 
 def refusal(said: str) -> Json:

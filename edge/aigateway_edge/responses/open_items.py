@@ -34,6 +34,7 @@ class _Piece:
         """The ids and indexes that all its records have."""
         self.texts: list[str] = []
         self.tokens: list[Any] = []
+        self.annotations: list[items.Json] = []
         if kind == "summary_text":
             self._part, self._text = "response.reasoning_summary_part", "response.reasoning_summary_text"
         else:
@@ -53,6 +54,12 @@ class _Piece:
             suffix = b',"logprobs":%b' % (orjson.dumps(tokens) if tokens else b"[]")
         return records.delta(self._prefix, said, suffix)
 
+    def cite(self, annotation: items.Json, records: Records) -> bytes:
+        """The record of something it cites."""
+        self.annotations.append(annotation)
+        place = {**self.place, "annotation_index": len(self.annotations) - 1}
+        return records.write("response.output_text.annotation.added", {**place, "annotation": annotation})
+
     def close(self, records: Records) -> bytes:
         """The records that end it."""
         part = self.view()
@@ -66,7 +73,7 @@ class _Piece:
         """The piece so far."""
         said = "".join(self.texts)
         if self.kind == "output_text":
-            return items.text(said, self.tokens)
+            return items.text(said, self.tokens, self.annotations)
         return {"type": self.kind, _KEYS[self.kind]: said}
 
 
@@ -94,6 +101,13 @@ class OpenMessage:
         piece = _Piece(kind, place)
         self._pieces.append(piece)
         return opened + piece.open(records) + piece.more(said, tokens, records)
+
+    def cite(self, annotations: list[items.Json], records: Records) -> bytes | None:
+        """The records of what the text under way cites; None when it is no text."""
+        piece = self._pieces[-1]
+        if piece.kind != "output_text":
+            return None
+        return b"".join([piece.cite(annotation, records) for annotation in annotations])
 
     def close(self, records: Records, status: str) -> bytes:
         """The records that end it."""

@@ -37,6 +37,8 @@ class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools: bool | None = None
     reasoning: bool | None = None
     structured_output: bool | None = None
+    json_mode: bool | None = None
+    """Whether it takes the response format `json_object`; models that follow a schema do, whatever stands here."""
 
 
 @cache

@@ -124,7 +124,7 @@ REASONS: Final[Mapping[str, Reason]] = _table(
     Reason(
         "UNIMPLEMENTED",
         _Code.UNIMPLEMENTED,
-        501,
+        400,  # SDKs retry every 5xx, and this will never succeed
         _BAD,
         "not_implemented",
         False,

@@ -7,8 +7,11 @@ them in order, the edge first. Children end by themselves when the parent is gon
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import json
 import os
+import random
 import socket
 import sys
 from dataclasses import dataclass, field
@@ -20,11 +23,12 @@ from aigateway_providers.registry import PROVIDERS
 from aigateway_launcher.topology import Addresses, Group, everything, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from aigateway_launcher.plan import Plan
 
 MAX_BACKOFF: Final = 5.0
+PRIVATE_PORTS: Final = range(20_000, 32_000)
 STEADY_SECONDS: Final = 10.0
 """A child that lived this long starts again at once when it dies."""
 
@@ -34,18 +38,12 @@ class Child:
     """One service's process."""
 
     name: str
-    arguments: list[str]
+    arguments: Sequence[str]
     environment: Mapping[str, str]
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     process: asyncio.subprocess.Process | None = None
     addresses: Addresses = field(default_factory=Addresses)
     task: asyncio.Task[None] | None = None
-
-    def is_at(self, addresses: Addresses) -> None:
-        """Note where it listens. Port 0 means a free port once: when it is started again, callers know the old one."""
-        self.addresses = addresses
-        if addresses.http is not None:
-            self.arguments[self.arguments.index("--port") + 1] = addresses.http.rpartition(":")[2]
 
 
 class Supervisor:
@@ -75,13 +73,16 @@ class Supervisor:
 
     def _groups(self) -> list[Group]:
         groups = parts(everything(self._plan))
-        self._ports = {name: self._port(group) for group in groups for name in group.names}
+        self._ports: dict[str, int] = {}
+        for group in groups:
+            for name in group.names:
+                self._ports[name] = self._port(group)
         return groups
 
     def _port(self, group: Group) -> int:
-        if group.edge:
-            return self._plan.port
-        return self._plan.grpc_port if group.router and self._plan.grpc_port else _free_port()
+        """The port of a service, chosen once: when it is started again, the others know the old one."""
+        asked = self._plan.port if group.edge else self._plan.grpc_port if group.router else 0
+        return asked or _free_port(self._ports.values())
 
     def _child(self, group: Group) -> Child:
         name = group.names[0]
@@ -169,7 +170,7 @@ class Supervisor:
         line = await stream.read()
         transport.close()
         if line:
-            child.is_at(Addresses(**json.loads(line)))
+            child.addresses = Addresses(**json.loads(line))
             child.ready.set()
 
     def _addresses(self) -> Addresses:
@@ -203,8 +204,16 @@ class Supervisor:
             await asyncio.gather(child.task, return_exceptions=True)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _free_port(taken: Collection[int]) -> int:
+    """A port that nobody listens on, none of those `taken`, below those that systems hand out by themselves.
+
+    Linux takes the ports of outgoing connections from 32768 upwards: one chosen there may be gone before the service
+    that it was chosen for has started.
+    """
+    for port in random.sample(PRIVATE_PORTS, len(PRIVATE_PORTS)):
+        if port in taken:
+            continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(errno.EADDRINUSE, "no port is free for the services of the gateway")

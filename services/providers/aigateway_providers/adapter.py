@@ -1,7 +1,8 @@
 """The seam between the generic provider server and one provider: what an adapter is.
 
 An adapter is pure translators (`request.py`, `response.py`, `stream.py`) and an `adapter.py` that joins them to one
-`Upstream`. It makes one upstream request per call and never retries, routes or prices.
+`Upstream`. It makes one upstream request per call (several where a provider takes only so many texts to embed at once)
+and never retries, routes or prices.
 """
 
 from __future__ import annotations

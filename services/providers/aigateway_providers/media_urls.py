@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final, Literal
 from aigateway.v1 import chat_pb2
 from aigateway_common.errors import invalid
 
+from aigateway_providers import paths
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -76,12 +78,12 @@ def inlined(call: chat_pb2.ChatCall, fetched: Mapping[str, message_pb2.Media]) -
 def _media(call: chat_pb2.ChatCall) -> Iterator[tuple[message_pb2.Media, MediaKind, str]]:
     """Every piece of media, its kind, and the path of its part as the caller knows it."""
     for at, message in enumerate(call.messages):
-        for number, part in enumerate(message.parts):
+        for part, path in paths.of_parts(message, f"messages[{at}]"):
             if part.WhichOneof("kind") == "tool_result":
                 for inside, piece in enumerate(part.tool_result.content):
-                    yield from _of(piece, f"messages[{at}].content[{inside}]")
+                    yield from _of(piece, f"{path}.content[{inside}]")
             else:
-                yield from _of(part, f"messages[{at}].content[{number}]")
+                yield from _of(part, path)
 
 
 def _of(part: message_pb2.Part, path: str) -> Iterator[tuple[message_pb2.Media, MediaKind, str]]:

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from aigateway_launcher.supervisor import _free_port
+
 from support.gateway import PROVIDER_KEYS, Running, environment, start
 
 if TYPE_CHECKING:
@@ -24,10 +26,13 @@ class Replicas:
     upstream: str
     provider: str = "openai"
     running: dict[str, Running] = field(default_factory=dict)
+    _ports: dict[str, int] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         try:
             for together in (("usage", "adapter-a", "adapter-b"), ("router-a", "router-b"), ("edge-a", "edge-b")):
+                for name in together:  # chosen one after another, so that no two take the same
+                    self._ports[name] = _free_port(self._ports.values())
                 with ThreadPoolExecutor() as pool:
                     list(pool.map(self.start, together))
         except BaseException:
@@ -49,10 +54,9 @@ class Replicas:
         """Start one process, on its old address when it had one."""
         service, env = self._service(name)
         option = "--port" if service == "edge" else "--grpc-port"
-        old = self.running.get(name)
-        port = self._address(name).rpartition(":")[2] if old else "0"
+        port = self._ports[name]
         self.running[name] = start(
-            self.folder, env, "serve", service, option, port, "--data-dir", str(self.folder / name)
+            self.folder, env, "serve", service, option, str(port), "--data-dir", str(self.folder / name)
         )
 
     def _service(self, name: str) -> tuple[str, dict[str, str]]:

@@ -161,6 +161,21 @@ def test_a_caller_of_functions_reads_a_function_call() -> None:
     assert found[-1]["choices"][0]["finish_reason"] == "function_call"
 
 
+def test_a_function_call_has_room_for_one_and_a_comment_says_that_there_were_more() -> None:
+    def begin(part: int, name: str) -> chat_pb2.ChatEvent:
+        return Event(part=part, tool_call=chat_pb2.ToolCallStart(id=name, name=name, index=part))
+
+    chunks = Chunks(request_id="r", include_usage=False, legacy_functions=True)
+    chunks.write([start()])
+    told = chunks.write([begin(0, "f"), begin(1, "g"), Event(part=1, arguments="[]"), Event(part=0, arguments="{}")])
+    first, comment, last = told.decode().strip().split("\n\n")
+    assert [json.loads(record[6:])["choices"][0]["delta"]["function_call"] for record in (first, last)] == [
+        {"name": "f", "arguments": ""},
+        {"arguments": "{}"},
+    ]
+    assert comment == ": x-gateway-translation: choices[0]=dropped(tool_call)"
+
+
 def test_reasoning_with_state_is_told_whole_at_the_end() -> None:
     state = message_pb2.ProviderState
     assert deltas(
@@ -216,6 +231,13 @@ def test_every_answer_begins_with_its_role_and_ends_once() -> None:
 def test_a_foreign_stop_reason_is_told_beside_openais() -> None:
     choice = records(start(), finish("PAUSE", native="pause_turn"))[-1]["choices"][0]
     assert (choice["finish_reason"], choice["native_finish_reason"]) == ("length", "pause_turn")
+
+
+def test_a_paused_turn_leaves_a_comment() -> None:
+    written = Chunks(request_id="r", include_usage=False).write([start(), finish("PAUSE", native="pause_turn")])
+    assert written.count(b": x-gateway-translation: choices[0].finish_reason=emulated(pause_turn)\n\n") == 1
+    written = Chunks(request_id="r", include_usage=False).write([start(), finish("LENGTH", native="max_tokens")])
+    assert b"x-gateway-translation" not in written
 
 
 def test_what_only_the_provider_understands_leaves_a_comment() -> None:

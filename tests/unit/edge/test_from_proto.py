@@ -138,13 +138,24 @@ def test_the_extra_fields_of_another_dialect_are_not_shown() -> None:
         ("LENGTH", "length"),
         ("TOOL_CALLS", "tool_calls"),
         ("CONTENT_FILTER", "content_filter"),
-        ("PAUSE", "length"),
         ("UNSPECIFIED", "stop"),
     ],
 )
 def test_every_finish_reason_has_openais_word(reason: str, word: str) -> None:
     value = chat_pb2.FinishReason.Value(f"FINISH_REASON_{reason}")
     assert shown(answer(text("x"), reason=value))["choices"][0]["finish_reason"] == word
+
+
+def test_a_paused_turn_is_not_over_and_the_report_says_so() -> None:
+    completion = answer(text("x"), reason=chat_pb2.FINISH_REASON_PAUSE, native="pause_turn", dialect=ANTHROPIC)
+    body, notes = from_proto.chat_completion(completion, request_id="r")
+    choice = json.loads(body)["choices"][0]
+    assert (choice["finish_reason"], choice["native_finish_reason"]) == ("length", "pause_turn")
+    assert notes == [
+        chat_pb2.TranslationNote(
+            field="choices[0].finish_reason", action=chat_pb2.TRANSLATION_ACTION_EMULATED, detail="pause_turn"
+        )
+    ]
 
 
 def test_tool_calls_and_their_state_are_shown() -> None:
@@ -188,6 +199,16 @@ def test_a_caller_of_functions_reads_a_function_call() -> None:
     assert choice["finish_reason"] == "function_call"
     assert choice["message"]["function_call"] == {"name": "f", "arguments": "{}"}
     assert "tool_calls" not in choice["message"]
+
+
+def test_a_function_call_has_room_for_one_and_the_report_says_what_else_there_was() -> None:
+    calls = [Part(tool_call=message_pb2.ToolCall(id=name, name=name, arguments=b"{}")) for name in ("f", "g")]
+    completion = answer(*calls, reason=chat_pb2.FINISH_REASON_TOOL_CALLS)
+    body, notes = from_proto.chat_completion(completion, request_id="r", legacy_functions=True)
+    assert json.loads(body)["choices"][0]["message"]["function_call"] == {"name": "f", "arguments": "{}"}
+    assert [(note.field, note.detail) for note in notes] == [
+        ("choices[0].message.tool_calls[1]", "`function_call` has room for one")
+    ]
 
 
 def test_what_only_the_provider_understands_is_noted() -> None:

@@ -62,7 +62,7 @@ def test_every_route_is_documented(app: Any, document: dict[str, Any]) -> None:
         for method in route.methods or ()
         if method != "HEAD"
     }
-    own = {("/docs", "get"), ("/docs/oauth2-redirect", "get"), ("/openapi.json", "get")}
+    own = {("/docs", "get"), ("/openapi.json", "get")}
     health = {(path, "get") for path in ("/health", "/live", "/ready")}
     documented = {(path, method) for path, methods in document["paths"].items() for method in methods}
     assert (served - own) | health == documented

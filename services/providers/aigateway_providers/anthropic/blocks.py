@@ -57,13 +57,12 @@ class Blocks:
         self._dialect = dialect
         self._report = report
 
-    def of(self, part: message_pb2.Part, path: str, call_path: str = "") -> Block | Any | None:
+    def of(self, part: message_pb2.Part, path: str) -> Block | Any | None:
         """The block of `part`, or None when nothing is left of it.
 
         Args:
             part: The part.
-            path: Its path in the caller's request, for reports and errors.
-            call_path: The path of a tool call, which OpenAI's dialect keeps beside the content.
+            path: Its path in the caller's request, for reports and errors; that of the message, for a tool's result.
         """
         match part.WhichOneof("kind"):
             case "text":
@@ -77,7 +76,7 @@ class Blocks:
             case "reasoning":
                 block = _thinking(part)
             case "tool_call":
-                block = self._tool_use(part.tool_call, call_path or path)
+                block = self._tool_use(part.tool_call, path)
             case "tool_result":
                 block = self._tool_result(part.tool_result, path)
             case "native":
@@ -129,7 +128,7 @@ class Blocks:
         content = [
             inner
             for index, part in enumerate(result.content)
-            if (inner := self.of(part, f"{path}[{index}]")) is not None
+            if (inner := self.of(part, f"{path}.content[{index}]")) is not None
         ]
         if content:
             block["content"] = content

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aigateway.v1 import message_pb2
 from aigateway_common.errors import invalid
 
+from aigateway_providers import paths
 from aigateway_providers.anthropic.blocks import DIALECT, Blocks
 
 if TYPE_CHECKING:
@@ -91,24 +92,8 @@ class Conversation:
             (self._turns[-1].results if is_result else self._turns[-1].blocks).append(block)
 
     def _content(self, message: message_pb2.Message, path: str) -> list[Any]:
-        blocks: list[Any] = []
-        calls = said = 0  # reasoning and tool calls stand beside `content` in the caller's request
-        for part in message.parts:
-            where, call_path = f"{path}.content[{said}]", ""
-            match part.WhichOneof("kind"):
-                case "tool_call":
-                    call_path = f"{path}.tool_calls[{calls}]"
-                    calls += 1
-                case "tool_result":
-                    where = f"{path}.content"
-                case "reasoning":
-                    pass
-                case _:
-                    said += 1
-            block = self._blocks.of(part, where, call_path)
-            if block is not None:
-                blocks.append(block)
-        return blocks
+        found = (self._blocks.of(part, where) for part, where in paths.of_parts(message, path))
+        return [block for block in found if block is not None]
 
     def _leftovers(self, message: message_pb2.Message, path: str, target: dict[str, Any]) -> None:
         if message.name:

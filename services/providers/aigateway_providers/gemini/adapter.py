@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -11,7 +12,19 @@ from aigateway.v1 import model_pb2
 from aigateway_common.errors import GatewayError
 
 from aigateway_providers import upstream_errors
-from aigateway_providers.gemini import counting, embeddings, errors, media, models, records, request, response, wire
+from aigateway_providers.adapter import CallContext
+from aigateway_providers.gemini import (
+    counting,
+    embeddings,
+    errors,
+    media,
+    models,
+    records,
+    request,
+    response,
+    signatures,
+    wire,
+)
 from aigateway_providers.gemini.stream import ChatStream
 from aigateway_providers.media_fetch import MediaFetcher
 from aigateway_providers.report import Report
@@ -22,9 +35,11 @@ if TYPE_CHECKING:
 
     from aigateway.v1 import chat_pb2, embedding_pb2
 
-    from aigateway_providers.adapter import Adapter, CallContext
+    from aigateway_providers.adapter import Adapter
     from aigateway_providers.settings import ProviderSettings
 
+_BATCHES_AT_ONCE: Final = 4
+"""Requests of one embedding call that are under way together; more would only meet the provider's rate limit sooner."""
 _MAX_PAGES: Final = 50
 """Pages of the model list that are read at most, against a provider whose pages never end."""
 
@@ -41,6 +56,7 @@ class GeminiAdapter:
         self._name = settings.name
         self._upstream = Upstream(settings, {"x-goog-api-key": settings.api_key} if settings.api_key else {})
         self._media = MediaFetcher(settings, media.TAKES)
+        self._signatures = signatures.Signatures()
         self._capabilities = model_pb2.Capabilities(
             provider=settings.name,
             dialect=wire.DIALECT,
@@ -66,13 +82,15 @@ class GeminiAdapter:
         """The whole answer."""
         call = await self._media.inline(call, context)
         report = Report(call.translation_policy)
-        body = request.chat_body(call, report)
+        body = request.chat_body(call, report, self._signatures.lookup(call.model))
         notes = report.settle()
         answer = await self._fetch("POST", _path(call.model, "generateContent"), context, body)
         try:
-            return response.completion(answer, model=call.model, created=int(time.time()), notes=notes)
+            found = response.completion(answer, model=call.model, created=int(time.time()), notes=notes)
         except upstream_errors.UNREADABLE as error:
             raise self._unreadable(answer) from error
+        self._signatures.keep(call, signatures.of_completion(found))
+        return found
 
     async def stream_chat(
         self, call: chat_pb2.ChatCall, context: CallContext
@@ -80,7 +98,7 @@ class GeminiAdapter:
         """The answer in events."""
         call = await self._media.inline(call, context)
         report = Report(call.translation_policy)
-        body = request.chat_body(call, report)
+        body = request.chat_body(call, report, self._signatures.lookup(call.model))
         notes = report.settle()
         path = _path(call.model, "streamGenerateContent") + "?alt=sse"
         async with await self._upstream.send("POST", path, context=context, body=body) as answer:
@@ -93,6 +111,7 @@ class GeminiAdapter:
             try:
                 async for chunk in answer.chunks():
                     if events := stream.feed(chunk):
+                        self._signatures.keep(call, signatures.of_events(events))
                         yield events
                     if stream.failure is not None:
                         raise stream.failure
@@ -101,6 +120,7 @@ class GeminiAdapter:
                     yield events  # the connection broke: what was used so far is known
                 raise
             if events := stream.close():
+                self._signatures.keep(call, signatures.of_events(events))
                 yield events
             if stream.failure is not None:
                 raise stream.failure
@@ -109,7 +129,9 @@ class GeminiAdapter:
         """The tokens of the prompt."""
         call = await self._media.inline(call, context)
         report = Report(call.translation_policy)
-        body = counting.count_body(request.chat_body(call, report), _resource(call.model))
+        body = counting.count_body(
+            request.chat_body(call, report, self._signatures.lookup(call.model)), _resource(call.model)
+        )
         notes = report.settle()
         answer = await self._fetch("POST", _path(call.model, "countTokens"), context, body)
         try:
@@ -118,15 +140,19 @@ class GeminiAdapter:
             raise self._unreadable(answer) from error
 
     async def embed(self, call: embedding_pb2.EmbedCall, context: CallContext) -> embedding_pb2.Embeddings:
-        """The vectors."""
+        """The vectors; more texts than the API takes at once go in several requests, and the first failure ends all."""
         report = Report(call.translation_policy)
-        body = embeddings.embed_body(call, _resource(call.model), report)
+        asked = embeddings.embed_requests(call, _resource(call.model), report)
         notes = report.settle()
-        answer = await self._fetch("POST", _path(call.model, "batchEmbedContents"), context, body)
+        path = _path(call.model, "batchEmbedContents")
+        if len(asked) == 1:
+            batches = [await self._batch(path, context, asked[0])]
+        else:
+            batches = await self._batches(path, context, asked)
         try:
-            return embeddings.vectors(answer, call, notes)
+            return embeddings.joined(batches, call, notes)
         except upstream_errors.UNREADABLE as error:
-            raise self._unreadable(answer) from error
+            raise wire.unreadable(self._name) from error
 
     async def list_models(self, context: CallContext) -> list[model_pb2.Model]:
         """The models that chat or embed."""
@@ -147,6 +173,40 @@ class GeminiAdapter:
         """Close the upstream connections."""
         await self._upstream.aclose()
         await self._media.aclose()
+
+    async def _batches(self, path: str, context: CallContext, asked: list[embeddings.Asked]) -> list[embeddings.Batch]:
+        """The answers to all that is `asked`, a few under way at a time, and none once this returns or raises."""
+        waiting = iter(enumerate(asked))
+        found: dict[int, embeddings.Batch] = {}
+        started = time.perf_counter_ns()
+
+        async def work() -> None:
+            for number, one in waiting:
+                own = CallContext(request_id=context.request_id)
+                try:
+                    found[number] = await self._batch(path, own, one)
+                except GatewayError:
+                    context.upstream_status = own.upstream_status
+                    raise
+                context.upstream_status = own.upstream_status
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(_BATCHES_AT_ONCE, len(asked))):
+                    group.create_task(work())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from failed
+        finally:
+            # They wait side by side: the sum of their times would be longer than the call.
+            context.upstream_ns += time.perf_counter_ns() - started
+        return [found[number] for number in range(len(asked))]
+
+    async def _batch(self, path: str, context: CallContext, asked: embeddings.Asked) -> embeddings.Batch:
+        answer = await self._fetch("POST", path, context, asked.body)
+        try:
+            return embeddings.batch(answer, asked.texts)
+        except upstream_errors.UNREADABLE as error:
+            raise self._unreadable(answer) from error
 
     async def _fetch(self, method: str, path: str, context: CallContext, body: bytes | None = None) -> bytes:
         status, headers, answer = await self._upstream.fetch(method, path, context=context, body=body)

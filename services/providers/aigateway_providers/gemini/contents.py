@@ -12,23 +12,26 @@ import msgspec
 from aigateway.v1 import message_pb2
 from aigateway_common.errors import GatewayError, invalid
 
+from aigateway_providers import paths
 from aigateway_providers.gemini import media, results, thinking, wire
 
 if TYPE_CHECKING:
     from aigateway.v1 import chat_pb2
 
+    from aigateway_providers.gemini.signatures import Lookup
     from aigateway_providers.report import Report
 
 UNSIGNED: Final = "skip_thought_signature_validator"
-"""The signature Gemini 3 takes for a function call that no Gemini model made."""
+"""What Gemini 3 takes for the signature of a function call that no Gemini model made, or whose signature is lost
+(https://ai.google.dev/gemini-api/docs/thought-signatures)."""
 
 _SYSTEM: Final = frozenset({message_pb2.ROLE_SYSTEM, message_pb2.ROLE_DEVELOPER})
 _NOTHING: Final = frozenset({b"null", b"[]", b"{}", b'""'})
 
 
-def translate(call: chat_pb2.ChatCall, report: Report) -> tuple[list[Any], list[Any]]:
+def translate(call: chat_pb2.ChatCall, report: Report, kept: Lookup | None) -> tuple[list[Any], list[Any]]:
     """The parts of the system instruction, and the contents."""
-    conversation = Conversation(call, report)
+    conversation = Conversation(call, report, kept)
     for number, message in enumerate(call.messages):
         conversation.add(message, f"messages[{number}]")
     return conversation.system, conversation.contents
@@ -37,10 +40,12 @@ def translate(call: chat_pb2.ChatCall, report: Report) -> tuple[list[Any], list[
 class Conversation:
     """Takes messages in order and keeps what later ones need: names of called functions, an open list of results."""
 
-    def __init__(self, call: chat_pb2.ChatCall, report: Report) -> None:
+    def __init__(self, call: chat_pb2.ChatCall, report: Report, kept: Lookup | None) -> None:
         self.system: list[Any] = []
         self.contents: list[Any] = []
         self._report = report
+        self._kept = kept
+        self._room = media.Room()
         self._dialect = call.dialect
         self._newest = bool(thinking.family(call.model).levels)
         self._names: dict[str, str] = {}
@@ -48,6 +53,8 @@ class Conversation:
         """The parts of the `user` content that takes tool results, while results follow each other."""
         self._after: list[Any] = []
         """Media of tool results, for models that take none inside a function response."""
+        self._before: message_pb2.Message | None = None
+        """The message before the one that is being translated."""
 
     def add(self, message: message_pb2.Message, path: str) -> None:
         """Translate one message, which the caller knows as `path`."""
@@ -61,11 +68,11 @@ class Conversation:
             self._heard(message, path)
         else:
             raise invalid(f"{path}.role", f"`{path}.role` is missing or unknown")
+        self._before = message
 
     def _instruct(self, message: message_pb2.Message, path: str) -> None:
         """Instructions, wherever they stand, go in order into the one system instruction, which is text."""
-        for number, part in enumerate(message.parts):
-            where = f"{path}.content[{number}]"
+        for part, where in paths.of_parts(message, path):
             if part.WhichOneof("kind") != "text":
                 raise _unsupported(part, where)
             if part.text.text:
@@ -82,8 +89,7 @@ class Conversation:
     def _heard(self, message: message_pb2.Message, path: str) -> None:
         """A turn of the user or of tools: results first, all of one step in one content."""
         others: list[Any] = []
-        for number, part in enumerate(message.parts):
-            where = f"{path}.content[{number}]"
+        for part, where in paths.of_parts(message, path):
             if part.WhichOneof("kind") == "tool_result":
                 self._result(part.tool_result, path)
                 self._uncached(part, path)
@@ -125,12 +131,12 @@ class Conversation:
     def _said(self, message: message_pb2.Message, path: str) -> list[Any]:
         """A turn of the model."""
         parts: list[Any] = []
-        calls = 0
-        for number, part in enumerate(message.parts):
+        first = True
+        for part, where in paths.of_parts(message, path):
             if part.WhichOneof("kind") == "tool_call":
-                parts.append(self._call(part, f"{path}.tool_calls[{calls}]", first=calls == 0))
-                calls += 1
-            elif (made := self._translated(part, f"{path}.content[{number}]")) is not None:
+                parts.append(self._call(part, where, first=first))
+                first = False
+            elif (made := self._translated(part, where)) is not None:
                 parts.append(made)
         return parts
 
@@ -148,8 +154,10 @@ class Conversation:
         if call.id:
             function["id"] = call.id
         made: dict[str, Any] = {"functionCall": function}
-        if not self._sign(made, part) and first and self._newest:
-            made["thoughtSignature"] = UNSIGNED
+        if not self._sign(made, part) and (
+            signature := self._lost(part) or (UNSIGNED if first and self._newest else "")
+        ):
+            made["thoughtSignature"] = signature
         self._extras(made, part.extra_json, path)
         return made
 
@@ -195,13 +203,13 @@ class Conversation:
             case "image":
                 if part.image.detail not in {"", "auto"}:
                     self._report.dropped(f"{path}.image_url.detail", "Gemini has no such switch")
-                return media.part(part.image.media, f"{path}.image_url")
+                return media.part(part.image.media, f"{path}.image_url", self._room)
             case "audio":
                 kind = media.audio_type(part.audio.format)
-                return media.part(part.audio.media, f"{path}.input_audio", media_type=kind)
+                return media.part(part.audio.media, f"{path}.input_audio", self._room, media_type=kind)
             case "file":
                 # The name only serves to tell the type: the API has no field for it.
-                return media.part(part.file.media, f"{path}.file", filename=part.file.filename)
+                return media.part(part.file.media, f"{path}.file", self._room, filename=part.file.filename)
             case _:
                 raise _unsupported(part, path)
 
@@ -222,6 +230,12 @@ class Conversation:
         if state:
             made["thoughtSignature"] = state.decode("utf-8", "replace")
         return bool(state)
+
+    def _lost(self, part: message_pb2.Part) -> str:
+        """The signature that was kept for a call which came back without any; empty when there is none."""
+        if self._kept is None or part.HasField("provider_state"):
+            return ""
+        return self._kept(part.tool_call, self._before)
 
     def _extras(self, target: dict[str, Any] | None, extra: bytes, path: str) -> None:
         report_or_merge(target, extra, path, own=self._dialect == wire.DIALECT, report=self._report)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import orjson
 from aigateway.v1 import chat_pb2, message_pb2
 
-from aigateway_providers.gemini import contents, thinking, wire
+from aigateway_providers.gemini import contents, media, schemas, thinking, wire
 
 if TYPE_CHECKING:
+    from aigateway_providers.gemini.signatures import Lookup
     from aigateway_providers.report import Report
 
 _Sampled = Literal[
@@ -23,31 +24,41 @@ _JOINED: Final = frozenset({"tools"})
 """Lists of the body to which `provider_options` add, so that Google's tools stand beside the caller's functions."""
 
 
-def chat_body(call: chat_pb2.ChatCall, report: Report) -> bytes:
+def chat_body(call: chat_pb2.ChatCall, report: Report, kept: Lookup | None = None) -> bytes:
     """The body; what it cannot carry is noted in `report`.
 
+    Args:
+        call: The call.
+        report: Takes the notes.
+        kept: Tells the thought signatures that were kept for tool calls which come back without theirs.
+
     Raises:
-        GatewayError: INVALID_REQUEST or UNSUPPORTED, naming the field.
+        GatewayError: INVALID_REQUEST, UNSUPPORTED or REQUEST_TOO_LARGE, naming the field.
     """
-    system, turns = contents.translate(call, report)
+    system, turns = contents.translate(call, report, kept)
+    unread = schemas.Unread(report)
     body: dict[str, Any] = {"contents": turns}
     if system:
         body["systemInstruction"] = {"parts": system}
-    if tools := _tools(call, report):
+    if tools := _tools(call, report, unread):
         body["tools"] = tools
     if choice := _tool_choice(call, report):
         body["toolConfig"] = choice
-    if config := _generation_config(call, report):
+    if config := _generation_config(call, report, unread):
         body["generationConfig"] = config
+    unread.settle()
     _leftovers(call, report)
     contents.report_or_merge(body, call.extra_json, "", own=call.dialect == wire.DIALECT, report=report)
     if options := call.provider_options.get(wire.KIND):
         wire.merge(body, options, f"provider_options.{wire.KIND}", joined=_JOINED)
-        _one_kind_of_thinking(body.get("generationConfig"))
-    return orjson.dumps(body)
+    thinking.one_kind(body)
+    made = orjson.dumps(body)
+    if len(made) > media.MAX_REQUEST:
+        raise media.too_large("messages", media.MAX_REQUEST, "a request")
+    return made
 
 
-def _tools(call: chat_pb2.ChatCall, report: Report) -> list[Any]:
+def _tools(call: chat_pb2.ChatCall, report: Report, unread: schemas.Unread) -> list[Any]:
     functions: list[Any] = []
     tools: list[Any] = []
     for number, tool in enumerate(call.tools):
@@ -55,7 +66,7 @@ def _tools(call: chat_pb2.ChatCall, report: Report) -> list[Any]:
         if tool.HasField("cache_control"):
             report.dropped(f"{path}.cache_control", "Gemini caches by itself")
         if tool.WhichOneof("kind") == "function":
-            functions.append(_function(tool, path, call, report))
+            functions.append(_function(tool, path, call, report, unread))
         elif tool.native.dialect == wire.DIALECT:
             tools.append(wire.callers_object(tool.native.json, path))
         else:
@@ -65,13 +76,17 @@ def _tools(call: chat_pb2.ChatCall, report: Report) -> list[Any]:
     return tools
 
 
-def _function(tool: message_pb2.Tool, path: str, call: chat_pb2.ChatCall, report: Report) -> dict[str, Any]:
+def _function(
+    tool: message_pb2.Tool, path: str, call: chat_pb2.ChatCall, report: Report, unread: schemas.Unread
+) -> dict[str, Any]:
     function = tool.function
     declared: dict[str, Any] = {"name": function.name}
     if function.description:
         declared["description"] = function.description
     if function.parameters_json:
-        declared["parametersJsonSchema"] = wire.callers_object(function.parameters_json, f"{path}.function.parameters")
+        where = f"{path}.function.parameters"
+        declared["parametersJsonSchema"] = wire.callers_object(function.parameters_json, where)
+        unread.note(function.parameters_json, where)
     if function.strict:
         report.dropped(f"{path}.function.strict", "Gemini checks arguments only in its VALIDATED mode")
     contents.report_or_merge(declared, tool.extra_json, path, own=call.dialect == wire.DIALECT, report=report)
@@ -110,11 +125,13 @@ def _calling(mode: str, names: list[str]) -> dict[str, Any]:
     return {"functionCallingConfig": config}
 
 
-def _generation_config(call: chat_pb2.ChatCall, report: Report) -> dict[str, Any]:
+def _generation_config(call: chat_pb2.ChatCall, report: Report, unread: schemas.Unread) -> dict[str, Any]:
     config = _sampling(call.options, report)
-    _answer_form(call, config, report)
-    if call.HasField("reasoning") and (wanted := thinking.config(call.reasoning, call.model, report)):
-        config["thinkingConfig"] = wanted
+    _answer_form(call, config, report, unread)
+    if call.HasField("reasoning"):
+        limit = call.options.max_output_tokens if call.options.HasField("max_output_tokens") else None
+        if wanted := thinking.config(call.reasoning, call.model, report, limit):
+            config["thinkingConfig"] = wanted
     return config
 
 
@@ -146,7 +163,7 @@ _SAMPLING: Final[dict[_Sampled, str]] = {
 }
 
 
-def _answer_form(call: chat_pb2.ChatCall, config: dict[str, Any], report: Report) -> None:
+def _answer_form(call: chat_pb2.ChatCall, config: dict[str, Any], report: Report, unread: schemas.Unread) -> None:
     form = call.response_format
     match form.type:
         case chat_pb2.RESPONSE_FORMAT_TYPE_JSON_OBJECT:
@@ -155,9 +172,9 @@ def _answer_form(call: chat_pb2.ChatCall, config: dict[str, Any], report: Report
             # The schema's name is a label and `strict` the only way Gemini works: neither is lost by leaving it out.
             config["responseMimeType"] = "application/json"
             if form.schema_json:
-                config["responseJsonSchema"] = wire.callers_object(
-                    form.schema_json, "response_format.json_schema.schema"
-                )
+                where = "response_format.json_schema.schema"
+                config["responseJsonSchema"] = wire.callers_object(form.schema_json, where)
+                unread.note(form.schema_json, where)
             if form.description:
                 report.dropped("response_format.json_schema.description", "Gemini reads the schema's own description")
         case _:
@@ -172,15 +189,3 @@ def _leftovers(call: chat_pb2.ChatCall, report: Report) -> None:
         report.dropped("user", "Gemini takes no id of the end user")
     if call.HasField("cache_control"):
         report.dropped("cache_control", "Gemini caches by itself")
-
-
-def _one_kind_of_thinking(config: object) -> None:
-    """Keep a budget and a level from meeting in one request: what `provider_options` says outright wins."""
-    wanted = config.get("thinkingConfig") if isinstance(config, dict) else None
-    if not isinstance(wanted, dict):
-        return
-    level = [name for name in wanted if name in {"thinkingLevel", "thinking_level"}]
-    budget = [name for name in wanted if name in {"thinkingBudget", "thinking_budget"}]
-    if level and budget:
-        for name in budget if isinstance(wanted[level[0]], orjson.Fragment) else level:
-            del wanted[name]

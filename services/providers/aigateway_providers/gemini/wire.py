@@ -129,6 +129,22 @@ def merge(target: dict[str, Any], raw: bytes, param: str, *, joined: frozenset[s
             target[key] = orjson.Fragment(content)
 
 
+def opened(target: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """The object that `target` has under `name` in camel or snake case, its fields open to changes; None without one.
+
+    Raises:
+        GatewayError: INVALID_REQUEST, when the caller put something else there.
+    """
+    key = next((key for key in target if _camel(key) == name), None)
+    if key is None:
+        return None
+    if isinstance(target[key], orjson.Fragment):
+        source, target[key] = target[key], {}
+        merge(target[key], orjson.dumps(source), key)
+    found: dict[str, Any] = target[key]
+    return found
+
+
 def _camel(name: str) -> str:
     first, *others = name.split("_")
     return first + "".join(word.capitalize() for word in others)

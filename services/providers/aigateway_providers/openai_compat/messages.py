@@ -10,7 +10,7 @@ import orjson
 from aigateway.v1 import message_pb2
 from aigateway_common.errors import GatewayError
 
-from aigateway_providers import splice
+from aigateway_providers import paths, splice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +35,10 @@ _AUDIO_FORMATS: Final[Mapping[str, str]] = {
     "audio/mp3": "mp3",
 }
 _NOTHING: Final = (b"null", b"[]", b'""')
+_CITES: Final = frozenset({"annotations", "citations"})
+_CITED: Final = "what an earlier answer cites has no place in a chat message that is sent"
+"""An assistant message that is sent has content, name, refusal, audio and calls; `annotations` stand in answers alone
+(https://platform.openai.com/docs/api-reference/chat/create#chat-create-messages)."""
 _MEDIA: Final = frozenset({"image", "audio", "file"})
 DIALECT: Final = message_pb2.DIALECT_OPENAI_CHAT
 
@@ -82,14 +86,15 @@ class MessageWriter:
         return written
 
     def carry(self, target: Json, json: bytes, field: str) -> None:
-        """Merge extra fields of the caller's dialect into `target`, or note that they are left out."""
+        """Merge extra fields of the caller's dialect into `target`, or note what they said and is left out."""
         if not json:
             return
         if self._own:
             splice.merge(target, json, field)
-        else:
-            for key in splice.members(json, field):
-                self._report.dropped(f"{field}.{key}")
+            return
+        for key, value in splice.members(json, field).items():
+            if value not in _NOTHING:
+                self._report.dropped(f"{field}.{key}", _CITED if key in _CITES else "")
 
     def native(self, part: message_pb2.NativePart, field: str) -> orjson.Fragment | None:
         """A piece in a provider's own JSON, or None (and a note) when it is another provider's."""
@@ -100,8 +105,8 @@ class MessageWriter:
 
     def _message(self, message: message_pb2.Message, field: str, written: list[Json]) -> None:
         turn = _Turn([], [], [], {}, listed=message.content_shape == message_pb2.CONTENT_SHAPE_LIST)
-        for part in message.parts:
-            self._part(part, turn, field)
+        for part, path in paths.of_parts(message, field):
+            self._part(part, turn, path)
         written.extend(turn.results)
         if turn.results and not (turn.content or turn.calls):
             if message.extra_json:
@@ -123,7 +128,7 @@ class MessageWriter:
         """Take out what the host refuses."""
         for key in self._profile.message_unsupported:
             if key in out and orjson.dumps(out.pop(key)) not in _NOTHING:
-                self._report.dropped(f"{field}.{key}")
+                self._report.dropped(f"{field}.{key}", _CITED if key in _CITES else "")
 
     def _role(self, message: message_pb2.Message, field: str) -> str:
         role = _ROLES.get(message.role)
@@ -134,7 +139,7 @@ class MessageWriter:
     def _part(self, part: message_pb2.Part, turn: _Turn, field: str) -> None:
         match part.WhichOneof("kind"):
             case "tool_call":
-                turn.calls.append(self._tool_call(part, f"{field}.tool_calls[{len(turn.calls)}]"))
+                turn.calls.append(self._tool_call(part, field))
             case "tool_result":
                 turn.results.append(self._tool_result(part, field))
             case "reasoning":
@@ -144,7 +149,7 @@ class MessageWriter:
             case "refusal" if self._profile.refusals and not turn.listed:
                 turn.extra["refusal"] = part.refusal.text
             case _:
-                self._content(part, turn, f"{field}.content[{len(turn.content)}]")
+                self._content(part, turn, field)
 
     def _content(self, part: message_pb2.Part, turn: _Turn, field: str) -> None:
         piece = self._piece(part, field)
@@ -241,7 +246,7 @@ class MessageWriter:
         _set_content(out, turn, result.content_shape)
         if out.get("content") is None:  # a tool message must have content
             out["content"] = ""
-        if result.HasField("is_error"):
+        if result.is_error:
             self._report.dropped(f"{field}.is_error", "say it in the content")
         if part.HasField("cache_control"):
             self._report.dropped(f"{field}.cache_control")
@@ -263,7 +268,7 @@ class MessageWriter:
             return  # it belongs to the provider that made it
         name = self._reasoning_field
         if not name:
-            self._report.dropped(f"{field}.reasoning_content", "this model takes no earlier reasoning")
+            self._report.dropped(field, "this model takes no earlier reasoning")
             return
         turn.extra[name] = f"{turn.extra.get(name, '')}{part.reasoning.text}"
 

@@ -215,8 +215,8 @@ class _RequestWriter:
             out = formats.write(form, self._profile, self._call.model, self._report)
             self._messages.carry(out, form.extra_json, "response_format")
             body["response_format"] = out
-        else:
-            formats.emulate(body, form, self._profile, self._report)
+        elif formats.emulate(body, self._call, self._profile, self._report, said="messages"):
+            body["response_format"] = {"type": "json_object"}
 
     def _reasoning(self, body: Json, reasoning: chat_pb2.ReasoningOptions) -> None:
         effort, field = reasoning.effort, "reasoning_effort"

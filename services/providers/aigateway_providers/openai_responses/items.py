@@ -15,8 +15,8 @@ import orjson
 from aigateway.v1 import message_pb2
 from aigateway_common.errors import GatewayError
 
-from aigateway_providers import splice
-from aigateway_providers.openai_responses.response import DIALECT, ITEM_FIELDS
+from aigateway_providers import paths, splice
+from aigateway_providers.openai_responses.response import DIALECT, ITEM_FIELDS, rest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +40,12 @@ class _Typed(msgspec.Struct):
     type: str = ""
 
 
+class _Annotation(_Typed):
+    url_citation: dict[str, msgspec.Raw] | None = None
+
+
 _TYPED: Final = msgspec.json.Decoder(_Typed)
+_ANNOTATIONS: Final[msgspec.json.Decoder[list[_Annotation] | None]] = msgspec.json.Decoder(list[_Annotation] | None)
 
 
 class _Open:
@@ -75,6 +80,8 @@ class ItemWriter:
         self._open: _Open | None = None
         self._extra = b""
         """Fields of the message that its first item still has to take."""
+        self._cited: list[Json] = []
+        """What a chat caller's message cites, until its first text takes it."""
 
     def write(self, messages: Sequence[message_pb2.Message]) -> list[Json | orjson.Fragment]:
         """All items."""
@@ -102,8 +109,9 @@ class ItemWriter:
     def _turn(self, message: message_pb2.Message, field: str) -> None:
         self._message = message
         self._extra = message.extra_json
-        for number, part in enumerate(message.parts):
-            self._part(part, f"{field}.content[{number}]")
+        self._cited = [] if self._own or message.role != message_pb2.ROLE_ASSISTANT else self._citations(field)
+        for part, path in paths.of_parts(message, field):
+            self._part(part, path)
         if not message.parts and message.content_shape in {
             message_pb2.CONTENT_SHAPE_STRING,
             message_pb2.CONTENT_SHAPE_LIST,
@@ -112,6 +120,8 @@ class ItemWriter:
         self._close(field)
         if message.name:
             self._report.dropped(f"{field}.name")
+        if self._cited:
+            self._report.dropped(f"{field}.annotations", "there is no text that they belong to")
         if self._extra and not self._own:
             self.carry({}, self._extra, field)
 
@@ -174,8 +184,10 @@ class ItemWriter:
     def _piece(self, part: message_pb2.Part, field: str) -> Json | orjson.Fragment | None:
         match part.WhichOneof("kind"):
             case "text":
-                said = self._message.role == message_pb2.ROLE_ASSISTANT
-                return {"type": "output_text" if said else "input_text", "text": part.text.text}
+                if self._message.role != message_pb2.ROLE_ASSISTANT:
+                    return {"type": "input_text", "text": part.text.text}
+                cited, self._cited = self._cited, []
+                return {"type": "output_text", "text": part.text.text} | ({"annotations": cited} if cited else {})
             case "refusal":
                 return {"type": "refusal", "refusal": part.refusal.text}
             case "image":
@@ -194,6 +206,25 @@ class ItemWriter:
             case _:
                 raise GatewayError("INVALID_REQUEST", f"`{field}` is empty", details={"param": field})
 
+    def _citations(self, field: str) -> list[Json]:
+        """Take the `annotations` of a chat caller's message, whose shape nests what is flat here, out of its fields."""
+        members = splice.members(self._extra, field)
+        raw = members.pop("annotations", b"null")
+        self._extra = rest(members, ())
+        cited: list[Json] = []
+        try:
+            given = _ANNOTATIONS.decode(raw)
+        except msgspec.DecodeError:
+            self._report.dropped(f"{field}.annotations", "not as OpenAI writes them")
+            return cited
+        for annotation in given or ():
+            if annotation.type == "url_citation" and annotation.url_citation is not None:
+                flat: Json = {key: orjson.Fragment(bytes(value)) for key, value in annotation.url_citation.items()}
+                cited.append({"type": annotation.type} | flat)
+            else:
+                self._report.dropped(f"{field}.annotations", annotation.type)
+        return cited
+
     def _tool_call(self, part: message_pb2.Part, field: str) -> Json:
         call = part.tool_call
         arguments = call.arguments.decode("utf-8", "replace")
@@ -209,7 +240,7 @@ class ItemWriter:
         result = part.tool_result
         kind = "custom_tool_call_output" if result.call_id in self._custom else "function_call_output"
         out: Json = {"type": kind, "call_id": result.call_id, "output": self._output(result, field)}
-        if result.HasField("is_error"):
+        if result.is_error:
             self._report.dropped(f"{field}.is_error", "say it in the content")
         self.carry(out, part.extra_json, field)
         if self._extra and len(self._message.parts) == 1:
@@ -236,7 +267,7 @@ class ItemWriter:
         state = part.provider_state
         if not part.HasField("provider_state"):
             if part.reasoning.text:
-                self._report.dropped(f"{field}.reasoning", "reasoning without its state cannot be sent back")
+                self._report.dropped(field, "reasoning without its state cannot be sent back")
             return
         if state.provider != self._provider or not state.state.lstrip().startswith(b"{"):
             return  # it belongs to the provider that made it

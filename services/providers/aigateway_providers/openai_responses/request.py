@@ -13,7 +13,7 @@ from aigateway.v1 import chat_pb2, message_pb2
 from aigateway_common.errors import GatewayError
 
 from aigateway_providers import splice
-from aigateway_providers.openai_compat import families
+from aigateway_providers.openai_compat import families, formats
 from aigateway_providers.openai_responses.items import ItemWriter
 from aigateway_providers.openai_responses.models import reasons
 from aigateway_providers.openai_responses.response import DIALECT
@@ -98,7 +98,7 @@ class _RequestWriter:
         if call.HasField("parallel_tool_calls"):
             body["parallel_tool_calls"] = call.parallel_tool_calls
         if call.HasField("response_format"):
-            body["text"] = {"format": self._format(call.response_format)}
+            self._form(body)
         if call.user:
             body["user"] = call.user
         if call.HasField("cache_control"):
@@ -191,6 +191,12 @@ class _RequestWriter:
             body["tool_choice"] = {"type": "allowed_tools", "mode": mode or "auto", "tools": tools}
         elif mode:
             body["tool_choice"] = mode
+
+    def _form(self, body: Json) -> None:
+        if formats.takes(self._profile, self._call, tools="tools" in body):
+            body["text"] = {"format": self._format(self._call.response_format)}
+        elif formats.emulate(body, self._call, self._profile, self._report, said="input"):
+            body["text"] = {"format": {"type": "json_object"}}
 
     def _format(self, form: chat_pb2.ResponseFormat) -> Json:
         out: Json

@@ -8,7 +8,7 @@ the whole item; a tool call keeps its other fields as `extra_json`; any other it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import orjson
@@ -19,7 +19,7 @@ from aigateway_providers.openai_compat.errors import from_event
 from aigateway_providers.openai_responses.usage import to_usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from aigateway.v1 import tokens_pb2
 
@@ -37,7 +37,8 @@ NEUTRAL: Final = ("id", "object", "created_at", "model", "output", "usage")
 """Fields of the answer that have a neutral form."""
 NULL: Final = b"null"
 
-Raw = dict[str, bytes]
+Raw = dict[str, msgspec.Raw]
+Fields = dict[str, bytes]
 
 
 class Text(msgspec.Struct):
@@ -46,6 +47,8 @@ class Text(msgspec.Struct):
     type: str = ""
     text: str | None = None
     refusal: str | None = None
+    annotations: list[msgspec.Raw] | None = None
+    logprobs: list[Raw] | None = None
 
 
 class Item(msgspec.Struct):
@@ -82,6 +85,7 @@ class Answer(msgspec.Struct):
 _ANSWER: Final = msgspec.json.Decoder(Answer)
 _ITEM: Final = msgspec.json.Decoder(Item)
 _TEXT: Final = msgspec.json.Decoder(Text)
+_TOKENS: Final[msgspec.json.Decoder[list[Raw] | None]] = msgspec.json.Decoder(list[Raw] | None)
 _INCOMPLETE: Final[Mapping[str, chat_pb2.FinishReason.ValueType]] = {
     "max_output_tokens": chat_pb2.FINISH_REASON_LENGTH,
     "max_tokens": chat_pb2.FINISH_REASON_LENGTH,
@@ -102,6 +106,7 @@ def to_completion(
     answer = read_answer(content)
     check(answer, provider)
     parts = [part for raw in answer.output for part in to_parts(bytes(raw), provider)]
+    tokens = [token for raw in answer.output for token in _item_tokens(bytes(raw))]
     calls = any(part.HasField("tool_call") for part in parts)
     choice = chat_pb2.Choice(
         message=message_pb2.Message(
@@ -109,6 +114,7 @@ def to_completion(
         ),
         finish_reason=finish_reason(answer, calls=calls),
         native_finish_reason=native_reason(answer),
+        logprobs_json=logprobs(tokens),
     )
     return chat_pb2.ChatCompletion(
         id=answer.id,
@@ -190,15 +196,15 @@ def to_parts(raw: bytes, provider: str) -> list[message_pb2.Part]:
     return [message_pb2.Part(native=message_pb2.NativePart(dialect=DIALECT, json=raw))]
 
 
-def message_extra(raw: bytes) -> Raw:
+def message_extra(raw: bytes) -> Fields:
     """The fields of a message item beside its pieces, as its parts carry them."""
     fields = splice.members(raw, "message")
-    own: Raw = {key: fields[key] for key in ITEM_FIELDS if key in fields}
+    own: Fields = {key: fields[key] for key in ITEM_FIELDS if key in fields}
     others = {k: v for k, v in fields.items() if k not in own and k not in {"type", "role", "content"}}
     return own | {"item": rest(others, ())} if others else own
 
 
-def piece_part(raw: bytes, item: Raw) -> message_pb2.Part:
+def piece_part(raw: bytes, item: Fields) -> message_pb2.Part:
     """The part of one piece of a message; native when it is neither text nor a refusal."""
     piece = _TEXT.decode(raw)
     if piece.type not in PIECES:
@@ -209,6 +215,16 @@ def piece_part(raw: bytes, item: Raw) -> message_pb2.Part:
     if piece.type == "refusal":
         return message_pb2.Part(refusal=message_pb2.RefusalPart(text=piece.refusal or ""), extra_json=extra)
     return message_pb2.Part(text=message_pb2.TextPart(text=piece.text or ""), extra_json=extra)
+
+
+def logprobs(tokens: Sequence[Raw] | None) -> bytes:
+    """The tokens of a text as OpenAI's `logprobs` object of a chat choice; empty when there are none.
+
+    The tokens are the same in both APIs, but for fields that chat has always and stream events leave out.
+    """
+    if not tokens:
+        return b""
+    return orjson.dumps({"content": [_token(token) for token in tokens], "refusal": None})
 
 
 def call_arguments(item: Item) -> str:
@@ -236,6 +252,21 @@ def rest(fields: Mapping[str, bytes], known: Iterable[str]) -> bytes:
     """The fields that are not `known`, as one JSON object; empty when there are none."""
     others = {key: orjson.Fragment(value) for key, value in fields.items() if key not in known}
     return orjson.dumps(others) if others else b""
+
+
+def _item_tokens(raw: bytes) -> list[Raw]:
+    item = read_item(raw)
+    pieces = [_TEXT.decode(piece) for piece in item.content or ()] if item.type == "message" else []
+    return [token for piece in pieces for token in piece.logprobs or ()]
+
+
+def _token(token: Raw) -> dict[str, Any]:
+    others = _TOKENS.decode(token.get("top_logprobs", b"[]")) or ()
+    return _spelled(token) | {"top_logprobs": [_spelled(other) for other in others]}
+
+
+def _spelled(token: Raw) -> dict[str, Any]:
+    return {"bytes": None} | {key: orjson.Fragment(bytes(raw)) for key, raw in token.items()}
 
 
 def _tool_call(item: Item, raw: bytes) -> message_pb2.Part:

@@ -3,7 +3,7 @@
 https://platform.openai.com/docs/api-reference/responses-streaming. For a caller who speaks Responses every event of the
 provider is told once and in order: deltas as neutral events whose `extra_json` is the event less its delta, any other
 whole as `native_event`. What those say is told again in neutral events without `extra_json` (tool calls, state, native
-items, the end, usage), which are all that callers of other dialects get.
+items, the end, usage), which are all that callers of other dialects get, with log probabilities and citations beside.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aigateway_providers.openai_responses import response
 from aigateway_providers.openai_responses.response import CALLS, DIALECT, NULL, PIECES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _PENDING: Final = frozenset({"response.created", "response.queued", "response.in_progress"})
 """Events before the answer has begun; held back, since what fails now can still be tried elsewhere."""
@@ -43,6 +43,8 @@ class _Event(msgspec.Struct):
     content_index: int = 0
     summary_index: int = 0
     item: msgspec.Raw = msgspec.Raw(NULL)
+    annotation: msgspec.Raw = msgspec.Raw(NULL)
+    logprobs: list[response.Raw] | None = None
     response: msgspec.Raw = msgspec.Raw(NULL)
 
 
@@ -88,6 +90,8 @@ class StreamTranslator:
         self._items: dict[int, _Item] = {}
         self._pieces: dict[tuple[int, int], int] = {}
         """The parts of the pieces of messages, by item and place."""
+        self._cited: dict[tuple[int, int], int] = {}
+        """How many annotations of each piece were told."""
         self._parts = 0
         self._calls = 0
 
@@ -151,6 +155,8 @@ class StreamTranslator:
         match event.type:
             case "response.output_item.added":
                 self._added(event.output_index, bytes(event.item), events)
+            case "response.output_text.annotation.added" if bytes(event.annotation) != NULL:
+                self._cite(event.output_index, event.content_index, [event.annotation], events)
             case "response.output_item.done":
                 self._ended(event.output_index, bytes(event.item), events)
             case kind if kind in _TERMINAL:
@@ -166,7 +172,8 @@ class StreamTranslator:
         match kind:
             case "text":
                 part = self._piece(event.output_index, event.content_index)
-                told = chat_pb2.ChatEvent(part=part, text=text, extra_json=extra)
+                tokens = b"" if self._own else response.logprobs(event.logprobs)
+                told = chat_pb2.ChatEvent(part=part, text=text, extra_json=extra, logprobs_json=tokens)
             case "refusal":
                 part = self._piece(event.output_index, event.content_index)
                 told = chat_pb2.ChatEvent(part=part, refusal=text, extra_json=extra)
@@ -253,17 +260,35 @@ class StreamTranslator:
                 events.append(chat_pb2.ChatEvent(part=part, redacted=chat_pb2.RedactedReasoning()))
         events.append(chat_pb2.ChatEvent(part=part, provider_state=response.item_state(raw, self._provider)))
 
-    def _whole_piece(self, index: int, place: int, raw: bytes, events: list[chat_pb2.ChatEvent]) -> None:
-        if (index, place) in self._pieces:
+    def _cite(
+        self, index: int, place: int, annotations: Sequence[msgspec.Raw], events: list[chat_pb2.ChatEvent]
+    ) -> None:
+        """What a text cites, in this dialect's own JSON; those who speak it have been told by the event itself."""
+        self._cited[index, place] = self._cited.get((index, place), 0) + len(annotations)
+        if self._own or not annotations:
             return
+        fields = b'{"annotations":[%b]}' % b",".join(bytes(raw) for raw in annotations)
+        part = self._piece(index, place)
+        events.append(chat_pb2.ChatEvent(part=part, extra=chat_pb2.StreamExtra(), delta_extra_json=fields))
+
+    def _whole_piece(self, index: int, place: int, raw: bytes, events: list[chat_pb2.ChatEvent]) -> None:
         piece = _PIECE.decode(raw)
+        if (index, place) not in self._pieces:
+            self._untold_piece(index, place, piece, raw, events)
+        self._cite(index, place, (piece.annotations or [])[self._cited.get((index, place), 0) :], events)
+
+    def _untold_piece(
+        self, index: int, place: int, piece: response.Text, raw: bytes, events: list[chat_pb2.ChatEvent]
+    ) -> None:
         if piece.type not in PIECES:
             native = message_pb2.NativePart(dialect=DIALECT, json=raw)
             events.append(chat_pb2.ChatEvent(part=self._piece(index, place), native=native))
         elif piece.type == "refusal":
             events.append(chat_pb2.ChatEvent(part=self._piece(index, place), refusal=piece.refusal or ""))
         else:
-            events.append(chat_pb2.ChatEvent(part=self._piece(index, place), text=piece.text or ""))
+            tokens = b"" if self._own else response.logprobs(piece.logprobs)
+            part = self._piece(index, place)
+            events.append(chat_pb2.ChatEvent(part=part, text=piece.text or "", logprobs_json=tokens))
 
     def _finish(self, raw: bytes, events: list[chat_pb2.ChatEvent]) -> None:
         answer = response.read_answer(raw)

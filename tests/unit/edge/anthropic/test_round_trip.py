@@ -242,6 +242,7 @@ def test_arguments_that_are_no_object_are_handed_on_as_text() -> None:
     ("reason", "code", "kind"),
     [
         ("INVALID_REQUEST", 400, "invalid_request_error"),
+        ("UNIMPLEMENTED", 400, "invalid_request_error"),
         ("UNAUTHENTICATED", 401, "authentication_error"),
         ("PERMISSION_DENIED", 403, "permission_error"),
         ("MODEL_NOT_FOUND", 404, "not_found_error"),

@@ -94,8 +94,35 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], param: str) -> None:
     assert (caught.value.reason.name, caught.value.details["param"]) == ("INVALID_REQUEST", param)
 
 
+def test_indexes_of_content_are_the_callers_own_though_results_and_calls_are_counted_apart() -> None:
+    note: Any = {"type": "text", "text": "t"}
+    picture = {"type": "image", "source": {"type": "url", "url": "https://x/y"}}
+    used: list[Any] = [{"type": "tool_use", "id": name, "name": "f", "input": {}} for name in "ab"]
+    results: list[Any] = [{"type": "tool_result", "tool_use_id": name, "content": [note, picture]} for name in "ab"]
+    said = [
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "Hm"}, used[0], note, used[1], note]},
+        {"role": "user", "content": [results[0], note, results[1], picture]},
+    ]
+    body = {"model": "m", "max_tokens": 9, "messages": said}
+    parsed = messages_call(json.dumps(body).encode())
+    assert [len(message.parts) for message in parsed.call.messages] == [5, 1, 1, 2]
+    places = {
+        "messages[0].content[0].x": "messages[0].content[2].x",
+        "messages[0].content[1]": "messages[0].content[4]",
+        "messages[0].tool_calls[1].x": "messages[0].content[3].x",
+        "messages[1].content[1].x": "messages[1].content[0].content[1].x",
+        "messages[2].is_error": "messages[1].content[2].is_error",
+        "messages[3].content[0]": "messages[1].content[1]",
+        "messages[3].content[1].image_url.url": "messages[1].content[3].image_url.url",
+        "messages[3].content": "messages[1].content",
+        "messages[3].contents[1]": "messages[1].contents[1]",
+    }
+    assert {ours: parsed.conversation.renamed(ours) for ours in places} == places
+
+
 def test_paths_are_those_of_the_caller() -> None:
     body = {"model": "m", "max_tokens": 9, "system": "s", "messages": HI}
     conversation = messages_call(json.dumps(body).encode()).conversation
     assert conversation.renamed("`messages[1].content[0]` and `messages[0]`") == "`messages[0].content[0]` and `system`"
-    assert conversation.renamed("messages[9]") == "messages[9]"
+    assert conversation.renamed("messages[0].content[2].x") == "system[2].x"
+    assert conversation.renamed("messages[9].content") == "messages[9].content"

@@ -121,6 +121,17 @@ def test_a_stream() -> None:
     ]
 
 
+def test_a_paused_turn_is_not_over_and_the_report_says_so() -> None:
+    choice = chat_pb2.Choice(finish_reason=chat_pb2.FINISH_REASON_PAUSE, native_finish_reason="pause_turn")
+    body, notes = text_completion(chat_pb2.ChatCompletion(choices=[choice]), request_id="r")
+    assert json.loads(body)["choices"][0]["finish_reason"] == "length"
+    assert [(note.field, note.detail) for note in notes] == [("choices[0].finish_reason", "pause_turn")]
+    written = TextChunks(request_id="r", include_usage=False).write([start(), finish("PAUSE", native="pause_turn")])
+    comment, record = written.split(b"\n\n", 1)
+    assert comment == b": x-gateway-translation: choices[0].finish_reason=emulated(pause_turn)"
+    assert json.loads(record.removeprefix(b"data: "))["choices"][0]["finish_reason"] == "length"
+
+
 def test_a_failure_in_mid_stream_is_one_error_record() -> None:
     error = GatewayError("UPSTREAM_INVALID", "cut short")
     assert json.loads(TextChunks(request_id="r", include_usage=False).fail(error)[6:]) == error.to_openai()

@@ -258,7 +258,6 @@ def test_refusals_and_texts_are_parts_of_one_message() -> None:
         ("TOOL_CALLS", "completed", None),
         ("LENGTH", "incomplete", {"reason": "max_output_tokens"}),
         ("CONTENT_FILTER", "incomplete", {"reason": "content_filter"}),
-        ("PAUSE", "incomplete", {"reason": "max_output_tokens"}),
         ("ERROR", "failed", None),
     ],
 )
@@ -268,6 +267,24 @@ def test_why_the_model_stopped(reason: str, status: str, details: dict[str, str]
         assert (answer["status"], answer["incomplete_details"]) == (status, details)
         assert (answer["error"] is not None) == (status == "failed")
         assert answer["output"][0]["status"] == ("completed" if status == "completed" else "incomplete")
+
+
+def test_a_paused_turn_is_incomplete_for_a_reason_of_its_own() -> None:
+    """OpenAI's document knows no such reason; its SDK takes it all the same."""
+    choice = chat_pb2.Choice(
+        message=message_pb2.Message(parts=[text("x")]),
+        finish_reason=chat_pb2.FINISH_REASON_PAUSE,
+        native_finish_reason="pause_turn",
+    )
+    body, notes = response(chat_pb2.ChatCompletion(choices=[choice]), ECHO, Ids("t"))
+    writer = Events(ECHO, Ids("t"))
+    written = writer.write([start(), Event(text="x"), finish("PAUSE", native="pause_turn")]) + writer.end()
+    last = json.loads(SSEReader().feed(written)[-1].data)
+    assert last["type"] == "response.incomplete"
+    for answer in (json.loads(body), last["response"]):
+        assert (answer["status"], answer["incomplete_details"]) == ("incomplete", {"reason": "pause_turn"})
+        assert answer["output"][0]["status"] == "incomplete"
+    assert notes == []
 
 
 def test_log_probabilities_come_with_their_text() -> None:

@@ -98,6 +98,14 @@ def test_white_space_at_the_end_of_a_prefill_is_stripped_and_reported() -> None:
     assert notes(prefill) == {"messages[1].content": "clamped"}
 
 
+@pytest.mark.parametrize("model", ["claude-3-5-haiku-20241022", "claude-sonnet-4-5", "claude-opus-4-6", "claude-next"])
+def test_a_prefill_goes_to_every_model_and_those_that_take_none_refuse_it_themselves(model: str) -> None:
+    """Claude 4.6 answers it with 400: https://platform.claude.com/docs/en/about-claude/models/migration-guide."""
+    prefill = call(HELLO, {"role": "assistant", "content": "Answer:"}, model=model)
+    assert body(prefill)["messages"][-1] == {"role": "assistant", "content": [text("Answer:")]}
+    assert notes(prefill) == {}
+
+
 def test_a_prefill_of_white_space_only_disappears() -> None:
     assert body(call(HELLO, {"role": "assistant", "content": " "}))["messages"] == [
         {"role": "user", "content": [text("Hello")]}

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from aigateway.v1 import chat_pb2, message_pb2
 from aigateway_common.errors import GatewayError
+from aigateway_providers.gemini import media
 from aigateway_providers.gemini.request import chat_body
+from aigateway_providers.media_urls import wanted
 from aigateway_providers.report import Report
 
 FLASH25 = "gemini-2.5-flash"
@@ -236,7 +238,7 @@ def test_tools_are_function_declarations_with_their_whole_json_schema() -> None:
             ]
         }
     ]
-    assert report == {}
+    assert report == {"tools[0].function.parameters.$defs.c.const": "dropped"}
 
 
 def test_a_schema_that_is_no_object_is_refused_by_name() -> None:
@@ -330,6 +332,12 @@ def test_limits_and_sampling_have_their_gemini_names() -> None:
     }
 
 
+def test_more_stop_texts_than_gemini_takes_are_all_sent_for_it_to_refuse() -> None:
+    stops = [str(number) for number in range(7)]
+    body, report = sent(call(say(USER, "Hi"), options=chat_pb2.GenerationOptions(stop=stops)))
+    assert (body["generationConfig"], report) == ({"stopSequences": stops}, {})
+
+
 def test_pictures_sound_and_documents_are_inline_data() -> None:
     turn = contents(
         say(
@@ -364,9 +372,31 @@ def test_addresses_that_gemini_reads_are_file_data(uri: str) -> None:
     assert contents(say(USER, Part(image=image)))[0]["parts"] == [{"fileData": {"fileUri": uri}}]
 
 
+@pytest.mark.parametrize(
+    ("address", "fetched"),
+    [
+        ("https://example.com/cat.png", True),
+        ("HTTPS://example.com/cat.png", True),
+        ("http://10.0.0.7/cat.png", True),
+        ("https://generativelanguage.googleapis.com/v1beta/files/abc", False),
+        ("https://youtu.be/9hE5-98ZeCg", False),
+        ("gs://bucket/cat.png", False),
+        ("ftp://example.com/cat.png", False),
+    ],
+)
+def test_the_gateway_itself_fetches_what_the_web_has_under_its_own_guard(address: str, *, fetched: bool) -> None:
+    """No address of the web is passed on: a private one would be refused by the guard, never handed to Google."""
+    image = Part(image=message_pb2.ImagePart(media=Media(url=address)))
+    asked = call(say(USER, image))
+    assert [item.url for item in wanted(asked, media.TAKES)] == [address] * fetched
+    if fetched:
+        assert refused(asked).reason.name == "UNSUPPORTED"  # had nobody fetched it
+
+
 def test_other_addresses_are_refused_by_name_and_never_dropped() -> None:
-    image = message_pb2.ImagePart(media=Media(url="https://example.com/cat.png"))
+    image = message_pb2.ImagePart(media=Media(url="ftp://example.com/cat.png"))
     error = refused(call(say(USER, "Look", Part(image=image))))
+    assert "`https://`" in error.message
     assert (error.reason.name, error.details["param"]) == ("UNSUPPORTED", "messages[0].content[1].image_url")
 
 
@@ -402,7 +432,7 @@ def test_state_of_other_providers_is_never_sent() -> None:
         {"text": "Yes"},
         {"functionCall": {"name": "f", "args": {}, "id": "a"}},
     ]
-    assert report == {"messages[0].content[0]": "dropped"}
+    assert report == {"messages[0].reasoning_content": "dropped"}
 
 
 def test_foreign_tool_calls_are_marked_for_gemini_3_on_the_first_call_of_each_step() -> None:
@@ -522,3 +552,40 @@ def test_earlier_audio_of_another_provider_is_told_by_its_transcript() -> None:
     body, report = sent(call(say(ASSISTANT, told, lost)))
     assert body["contents"] == [{"role": "model", "parts": [{"text": "Hello."}]}]
     assert report == {"messages[0].content[0]": "emulated", "messages[0].content[1]": "dropped"}
+
+
+def test_a_level_of_the_caller_never_meets_a_budget() -> None:
+    reasoning = chat_pb2.ReasoningOptions(effort="low")
+    level = {"gemini": b'{"generation_config": {"thinking_config": {"thinking_level": "high"}}}'}
+    budget = {"gemini": b'{"generationConfig": {"thinkingConfig": {"thinkingBudget": 5}}}'}
+    assert config(reasoning=reasoning, provider_options=level) == {"thinkingConfig": {"thinking_level": "high"}}
+    assert config(model=PRO3, reasoning=reasoning, provider_options=budget) == {"thinkingConfig": {"thinkingBudget": 5}}
+
+
+@pytest.mark.parametrize("reasoning", [None, chat_pb2.ReasoningOptions(effort="low")])
+@pytest.mark.parametrize("temperature", [None, 0.5])
+def test_a_caller_who_sets_both_a_level_and_a_budget_is_refused(
+    reasoning: chat_pb2.ReasoningOptions | None, temperature: float | None
+) -> None:
+    options = b'{"generation_config": {"thinkingConfig": {"thinkingBudget": 5, "thinking_level": "low"}}}'
+    error = refused(
+        call(
+            reasoning=reasoning,
+            options=chat_pb2.GenerationOptions(temperature=temperature),
+            provider_options={"gemini": options},
+        )
+    )
+    assert (error.reason.name, error.details) == ("INVALID_REQUEST", {"param": "provider_options.gemini"})
+
+
+def test_the_limit_of_the_answer_bounds_the_reasoning() -> None:
+    asked = call(
+        options=chat_pb2.GenerationOptions(max_output_tokens=4000),
+        reasoning=chat_pb2.ReasoningOptions(budget_tokens=4000, include=False),
+    )
+    body, report = sent(asked)
+    assert body["generationConfig"] == {
+        "maxOutputTokens": 4000,
+        "thinkingConfig": {"thinkingBudget": 2976, "includeThoughts": False},
+    }
+    assert report == {"thinking.budget_tokens": "clamped"}

@@ -11,9 +11,9 @@ from aigateway_providers.gemini.thinking import config
 from aigateway_providers.report import Report
 
 
-def asked(model: str, **options: Any) -> tuple[dict[str, Any], list[str]]:
+def asked(model: str, limit: int | None = None, **options: Any) -> tuple[dict[str, Any], list[str]]:
     report = Report()
-    found = config(chat_pb2.ReasoningOptions(**options), model, report)
+    found = config(chat_pb2.ReasoningOptions(**options), model, report, limit)
     return found, [
         f"{note.field} {chat_pb2.TranslationAction.Name(note.action)[19:].lower()}" for note in report.notes()
     ]
@@ -115,3 +115,65 @@ def test_an_unknown_effort_is_refused_by_name() -> None:
     with pytest.raises(GatewayError) as caught:
         asked("gemini-2.5-flash", effort="heavy")
     assert caught.value.details == {"param": "reasoning_effort"}
+
+
+@pytest.mark.parametrize(
+    ("model", "limit", "budget", "sent"),
+    [
+        ("gemini-2.5-flash", 8000, 8000, 6976),
+        ("gemini-2.5-flash", 8000, 20000, 6976),
+        ("gemini-2.5-flash", 2000, 4000, 1000),
+        ("gemini-2.5-flash", 100, 4000, 50),
+        ("gemini-2.5-flash", 1, 4000, 0),
+        ("gemini-2.5-flash-lite", 600, 600, 0),
+        ("gemini-2.5-pro", 600, 600, 300),
+        ("gemini-2.5-pro", 200, 600, 128),
+        ("gemini-2.5-flash", 500, -1, 250),
+    ],
+)
+def test_a_budget_that_would_eat_the_answer_is_lowered_below_the_limit_and_reported(
+    model: str, limit: int, budget: int, sent: int
+) -> None:
+    assert asked(model, limit, budget_tokens=budget, include=False) == (
+        {"thinkingBudget": sent, "includeThoughts": False},
+        ["thinking.budget_tokens clamped"],
+    )
+
+
+@pytest.mark.parametrize(("limit", "budget"), [(8000, 7999), (1025, 1024), (5, 0), (1025, -1), (65536, -1)])
+def test_a_budget_below_the_limit_is_left_as_the_caller_set_it(limit: int, budget: int) -> None:
+    found, notes = asked("gemini-2.5-flash", limit, budget_tokens=budget, include=False)
+    assert (found, notes) == ({"thinkingBudget": budget, "includeThoughts": False}, [])
+
+
+@pytest.mark.parametrize(
+    ("effort", "limit", "sent", "notes"),
+    [
+        ("low", 2048, 1024, []),
+        ("low", 2047, 1024, []),
+        ("low", 1100, 550, ["reasoning_effort clamped"]),
+        ("medium", 8192, 7168, ["reasoning_effort clamped"]),
+        ("medium", 9216, 8192, []),
+        ("none", 100, 0, []),
+    ],
+)
+def test_a_budget_that_stands_for_an_effort_always_leaves_room(
+    effort: str, limit: int, sent: int, notes: list[str]
+) -> None:
+    assert asked("gemini-2.5-flash", limit, effort=effort) == ({"thinkingBudget": sent}, notes)
+
+
+def test_under_a_limit_with_no_room_for_both_the_level_is_the_least_and_reported() -> None:
+    flash = "gemini-3-flash-preview"
+    assert asked(flash, 1024, effort="high") == ({"thinkingLevel": "minimal"}, ["reasoning_effort clamped"])
+    assert asked(flash, 1024, effort="minimal") == ({"thinkingLevel": "minimal"}, [])
+    assert asked(flash, 1025, effort="high") == ({"thinkingLevel": "high"}, [])
+    assert asked("gemini-3-pro-preview", 300, budget_tokens=4000, include=False) == (
+        {"thinkingLevel": "low", "includeThoughts": False},
+        ["thinking.budget_tokens clamped"],
+    )
+
+
+def test_who_asks_for_no_reasoning_gets_the_default_whatever_the_limit() -> None:
+    assert asked("gemini-2.5-flash", 10) == ({}, [])
+    assert asked("gemini-3-flash-preview", 10) == ({}, [])

@@ -16,6 +16,7 @@ from aigateway_common.errors import GatewayError
 from aigateway_providers.openai_compat import families
 from aigateway_providers.openai_compat.profiles import PROFILES, profile_of
 from aigateway_providers.openai_compat.request import to_body
+from aigateway_providers.openai_responses.request import to_body as responses_body
 
 CHAT = message_pb2.DIALECT_OPENAI_CHAT
 ACTIONS = {1: "dropped", 2: "clamped", 3: "emulated"}
@@ -52,6 +53,11 @@ def options(host: str, call: chat_pb2.ChatCall, **more: Any) -> tuple[dict[str, 
     body, notes = sent(host, call, **more)
     del body["messages"]
     return body, notes
+
+
+def by_responses(call: chat_pb2.ChatCall) -> tuple[dict[str, Any], list[str]]:
+    body, notes = responses_body(call, PROFILES["openai"], provider="openai", stream=False)
+    return json.loads(body), [f"{note.field} {ACTIONS[note.action]}" for note in notes]
 
 
 def effort(word: str, **more: Any) -> chat_pb2.ReasoningOptions:
@@ -278,6 +284,57 @@ def test_groq_models_that_follow_no_schema_are_told_it_and_asked_for_an_object(m
     assert SCHEMA.decode() in told["content"]
     assert notes == ["response_format emulated"]
     assert refused("groq", call) == ("TRANSLATION_REFUSED", "response_format")
+
+
+@pytest.mark.parametrize("model", ["gpt-3.5-turbo", "gpt-4-turbo", "gpt-4-0125-preview", "gpt-4o-2024-05-13"])
+def test_openai_models_that_follow_no_schema_are_told_it_and_asked_for_an_object(model: str) -> None:
+    rule = message_pb2.Part(text=message_pb2.TextPart(text="Be brief."))
+    call = asked(model, response_format=FORM, tools=[TOOL])
+    call.messages.insert(0, message_pb2.Message(role=message_pb2.ROLE_DEVELOPER, parts=[rule]))
+    body, notes = sent("openai", call)
+    assert body["response_format"] == {"type": "json_object"}
+    assert [message["role"] for message in body["messages"]] == ["developer", "system", "user"]
+    told = body["messages"][1]["content"]
+    assert ("JSON" in told, SCHEMA.decode() in told) == (True, True)
+    assert (len(body["tools"]), notes) == (1, ["response_format emulated"])
+    assert refused("openai", call) == ("TRANSLATION_REFUSED", "response_format")
+
+
+@pytest.mark.parametrize("form", [FORM, OBJECT], ids=["schema", "object"])
+@pytest.mark.parametrize("model", ["gpt-4", "gpt-4-0613"])
+def test_gpt_4_has_no_json_mode_so_json_is_asked_for_in_words_alone(model: str, form: chat_pb2.ResponseFormat) -> None:
+    call = asked(model, response_format=form)
+    body, notes = sent("openai", call)
+    assert "response_format" not in body
+    assert [message["role"] for message in body["messages"]] == ["system", "user"]
+    assert (SCHEMA.decode() in body["messages"][0]["content"]) == (form is FORM)
+    assert notes == ["response_format emulated"]
+    assert refused("openai", call) == ("TRANSLATION_REFUSED", "response_format")
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4.1-mini", "gpt-5", "o3-mini", "gpt-5-chat-latest", "new-model"])
+def test_openai_models_that_follow_schemas_or_that_nobody_knows_are_sent_them_as_they_are(model: str) -> None:
+    body, notes = options("openai", asked(model, response_format=FORM))
+    schema = {"name": "place", "schema": json.loads(SCHEMA), "strict": True}
+    assert (body["response_format"], notes) == ({"type": "json_schema", "json_schema": schema}, [])
+
+
+@pytest.mark.parametrize("model", ["gpt-3.5-turbo", "gpt-4", "gpt-4-turbo"])
+def test_a_schema_goes_as_it_is_to_a_model_of_an_old_name_behind_another_address(model: str) -> None:
+    body, notes = options("openai", asked(model, response_format=FORM), url="http://vllm.internal:8000/v1")
+    assert (body["response_format"]["type"], notes) == ("json_schema", [])
+
+
+@pytest.mark.parametrize("model", ["gpt-3.5-turbo", "gpt-4"])
+def test_a_caller_of_responses_gets_the_same_from_models_that_follow_no_schema(model: str) -> None:
+    call = asked(model, response_format=FORM, dialect=message_pb2.DIALECT_OPENAI_RESPONSES)
+    body, notes = by_responses(call)
+    assert body.get("text") == (None if model == "gpt-4" else {"format": {"type": "json_object"}})
+    told, user = body["input"]
+    assert (told["role"], SCHEMA.decode() in told["content"], user["role"]) == ("system", True, "user")
+    assert notes == ["response_format emulated"]
+    known = asked("gpt-4o", response_format=FORM, dialect=message_pb2.DIALECT_OPENAI_RESPONSES)
+    assert by_responses(known)[0]["text"]["format"]["type"] == "json_schema"
 
 
 @pytest.mark.parametrize("form", [FORM, OBJECT], ids=["schema", "object"])

@@ -177,93 +177,6 @@ def test_text_and_parallel_tool_calls_of_one_turn_stay_together() -> None:
     )
 
 
-def test_tool_results_inside_a_users_turn_become_messages_before_it() -> None:
-    result = message_pb2.ToolResult(call_id="c1", content=[text("1")], is_error=True)
-    assert messages(user(message_pb2.Part(tool_result=result), text("Go on"))) == (
-        [{"role": "tool", "tool_call_id": "c1", "content": "1"}, {"role": "user", "content": "Go on"}],
-        ["messages[0].is_error dropped"],
-    )
-
-
-def picture() -> message_pb2.Part:
-    return message_pb2.Part(image=message_pb2.ImagePart(media=message_pb2.Media(data=PNG, media_type="image/png")))
-
-
-def result(call_id: str, *content: message_pb2.Part, **fields: Any) -> message_pb2.Part:
-    return message_pb2.Part(tool_result=message_pb2.ToolResult(call_id=call_id, content=content, **fields))
-
-
-def tool_turn(*results: message_pb2.Part) -> message_pb2.Message:
-    return message_pb2.Message(role=message_pb2.ROLE_TOOL, parts=results)
-
-
-SHOWN = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}}
-
-
-@pytest.mark.parametrize("host", ["openai", "groq"])
-def test_media_of_tool_results_follow_the_whole_run_of_them_in_a_user_message(host: str) -> None:
-    given = (
-        tool_turn(result("c1", text("A dot."), picture())),
-        tool_turn(result("c2", text("Nothing."))),
-        tool_turn(result("c3", picture(), picture())),
-        assistant(text("I see.")),
-    )
-    assert messages(*given, host=host) == (
-        [
-            {"role": "tool", "tool_call_id": "c1", "content": "A dot."},
-            {"role": "tool", "tool_call_id": "c2", "content": "Nothing."},
-            {
-                "role": "tool",
-                "tool_call_id": "c3",
-                "content": "The result is attached in the user message that follows.",
-            },
-            {
-                "role": "user",
-                "content": [
-                    {"type": "text", "text": "Attached to the result of tool call c1:"},
-                    SHOWN,
-                    {"type": "text", "text": "Attached to the result of tool call c3:"},
-                    SHOWN,
-                    SHOWN,
-                ],
-            },
-            {"role": "assistant", "content": "I see."},
-        ],
-        [
-            "messages[0].content[1] emulated",
-            "messages[2].content[0] emulated",
-            "messages[2].content[1] emulated",
-        ],
-    )
-
-
-def test_media_of_tool_results_in_a_users_turn_come_before_what_the_user_says() -> None:
-    listed = message_pb2.CONTENT_SHAPE_LIST
-    written, notes = messages(user(result("c1", picture(), content_shape=listed), text("And now?")))
-    assert [message["role"] for message in written] == ["tool", "user", "user"]
-    assert written[0]["content"] == [
-        {"type": "text", "text": "The result is attached in the user message that follows."}
-    ]
-    assert written[1]["content"][1:] == [SHOWN]
-    assert written[2]["content"] == "And now?"
-    assert notes == ["messages[0].content[0] emulated"]
-
-
-def test_sound_and_documents_of_tool_results_are_moved_too_and_refused_where_the_host_reads_none() -> None:
-    media = message_pb2.Media(data=b"%PDF", media_type="application/pdf")
-    document = message_pb2.Part(file=message_pb2.FilePart(media=media, filename="a.pdf"))
-    sound = message_pb2.Part(audio=message_pb2.AudioPart(media=message_pb2.Media(data=b"RIFF", media_type="audio/wav")))
-    written, _ = messages(tool_turn(result("c1", text("Both"), document, sound)))
-    assert [piece["type"] for piece in written[1]["content"]] == ["text", "file", "input_audio"]
-    assert refused("groq", messages=[tool_turn(result("c1", document))]) == ("UNSUPPORTED", "messages[0].content[0]")
-
-
-def test_strict_callers_get_no_media_moved() -> None:
-    given = [tool_turn(result("c1", picture()))]
-    strict = chat_pb2.TRANSLATION_POLICY_STRICT
-    assert refused(messages=given, translation_policy=strict) == ("TRANSLATION_REFUSED", "messages[0].content[0]")
-
-
 def test_refusals_and_earlier_audio_go_beside_the_content() -> None:
     refusal = message_pb2.Part(refusal=message_pb2.RefusalPart(text="No."))
     audio = message_pb2.Part(audio=message_pb2.AudioPart(id="audio_1"))
@@ -554,6 +467,28 @@ def test_groq_is_spared_what_it_answers_with_400() -> None:
         "top_logprobs dropped",
         "logit_bias dropped",
     ]
+
+
+@pytest.mark.parametrize("host", ["openai", "groq"])
+def test_what_an_earlier_answer_cites_is_left_out_with_the_reason_and_what_says_nothing_goes_unsaid(host: str) -> None:
+    """OpenAI's assistant messages take no `annotations`: its API document has them in answers alone."""
+    cited = b'{"id":"msg_1","annotations":[{"type":"url_citation","url":"https://x"}],"logprobs":[]}'
+    plain = b'{"annotations":[],"logprobs":[],"phase":null}'
+    given = call(
+        dialect=message_pb2.DIALECT_OPENAI_RESPONSES,
+        messages=[assistant(text("See", extra_json=cited), text("also", extra_json=plain)), user()],
+    )
+    body, notes = to_body(given, PROFILES[host], provider=host, stream=False)
+    assert json.loads(body)["messages"][0]["content"] == [
+        {"type": "text", "text": "See"},
+        {"type": "text", "text": "also"},
+    ]
+    assert {note.field: note.detail for note in notes} == {
+        "messages[0].content[0].id": "",
+        "messages[0].content[0].annotations": (
+            "what an earlier answer cites has no place in a chat message that is sent"
+        ),
+    }
 
 
 def test_several_answers_are_refused_where_the_host_gives_one() -> None:

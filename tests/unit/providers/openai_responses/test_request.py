@@ -151,6 +151,23 @@ def test_a_turn_becomes_its_items_in_order() -> None:
     ]
 
 
+def test_what_a_chat_callers_message_cites_goes_with_its_text() -> None:
+    cited = {"type": "url_citation", "url_citation": {"url": "u", "title": "t", "start_index": 0, "end_index": 2}}
+    flat = {"type": "url_citation", "url": "u", "title": "t", "start_index": 0, "end_index": 2}
+
+    def said(*annotations: Any) -> message_pb2.Message:
+        extra = json.dumps({"annotations": annotations}).encode()
+        return turn("assistant", text("Hi"), extra_json=extra)
+
+    whole = [{"type": "output_text", "text": "Hi", "annotations": [flat]}]
+    assert items(said(cited), dialect=CHAT) == [{"role": "assistant", "content": whole}]
+    assert items(said(), dialect=CHAT) == [{"role": "assistant", "content": "Hi"}]
+    for strange in (cited | {"type": "file"}, "x", {"type": "url_citation"}):
+        body, notes = sent(said(strange), dialect=CHAT)
+        assert body["input"] == [{"role": "assistant", "content": "Hi"}]
+        assert notes == ["messages[0].annotations"]
+
+
 def test_another_providers_state_is_never_sent() -> None:
     signed = message_pb2.Part(
         text=message_pb2.TextPart(), provider_state=message_pb2.ProviderState(provider="gemini", state=b"x")
@@ -163,7 +180,7 @@ def test_another_providers_state_is_never_sent() -> None:
 def test_reasoning_without_its_state_is_reported() -> None:
     part = message_pb2.Part(reasoning=message_pb2.ReasoningPart(text="hm"))
     body, notes = sent(turn("assistant", part, text("Hi")))
-    assert (body["input"], notes) == ([{"role": "assistant", "content": "Hi"}], ["messages[0].content[0].reasoning"])
+    assert (body["input"], notes) == ([{"role": "assistant", "content": "Hi"}], ["messages[0].reasoning_content"])
 
 
 def test_pieces_of_all_kinds() -> None:
@@ -233,7 +250,11 @@ def test_a_custom_tools_call_and_result_are_items_of_their_own_kind() -> None:
 
 def test_a_failed_tool_and_a_name_are_reported() -> None:
     _, notes = sent(turn("tool", tool_result(text("x"), is_error=True)), turn("user", text("Hi"), name="Ada"))
-    assert notes == ["messages[0].content[0].is_error", "messages[1].name"]
+    assert notes == ["messages[0].is_error", "messages[1].name"]
+
+
+def test_a_result_that_says_it_did_not_fail_loses_nothing() -> None:
+    assert sent(turn("tool", tool_result(text("x"), is_error=False)))[1] == []
 
 
 def test_functions_of_other_dialects_are_not_made_strict_by_silence() -> None:

@@ -10,6 +10,7 @@ from aigateway.v1 import chat_pb2, message_pb2, tokens_pb2
 from aigateway_common.errors import GatewayError
 from aigateway_providers.openai_responses.models import responses_only
 from aigateway_providers.openai_responses.response import to_completion
+from openai.types.chat.chat_completion import ChoiceLogprobs
 
 DIALECT = message_pb2.DIALECT_OPENAI_RESPONSES
 
@@ -67,6 +68,15 @@ def test_a_plain_answer() -> None:
         ),
         extra_json=b'{"status":"completed","metadata":{"big": 12345678901234567890}}',
     )
+
+
+def test_log_probabilities_have_the_shape_that_chat_callers_know() -> None:
+    token = {"token": "Hi", "logprob": -0.25, "bytes": [72, 105], "top_logprobs": [{"token": "Yo", "logprob": -2.5}]}
+    pieces = [{"type": "output_text", "text": text, "logprobs": [token]} for text in ("Hi", "Hi")]
+    told = json.loads(answer(message(*pieces)).choices[0].logprobs_json)
+    whole = token | {"top_logprobs": [{"token": "Yo", "logprob": -2.5, "bytes": None}]}
+    assert told == {"content": [whole, whole], "refusal": None}
+    ChoiceLogprobs.model_validate(told)
 
 
 def test_reasoning_is_shown_and_kept_whole() -> None:

@@ -100,6 +100,9 @@ EVERYTHING: tuple[Record, ...] = (
 )
 
 
+HEL = b'{"content":[{"bytes":null,"token":"Hel","logprob":-0.25,"top_logprobs":[]}],"refusal":null}'
+
+
 def test_a_caller_of_this_dialect_gets_every_event_once_and_in_order() -> None:
     found = events(*EVERYTHING, own=True)
     assert openai_responses.shown(found) == [
@@ -126,8 +129,9 @@ def test_callers_of_other_dialects_get_what_the_events_mean() -> None:
         Event(part=0, reasoning="two"),
         Event(part=0, provider_state=state),
         Event(part=1, native=message_pb2.NativePart(dialect=DIALECT, json=search)),
-        Event(part=2, text="Hel"),
+        Event(part=2, text="Hel", logprobs_json=HEL),
         Event(part=2, text="lo"),
+        Event(part=2, extra=chat_pb2.StreamExtra(), delta_extra_json=b'{"annotations":[{"type": "url_citation"}]}'),
         Event(part=3, refusal="No"),
         Event(part=4, tool_call=chat_pb2.ToolCallStart(id="call_1", name="f", index=0, type=function)),
         Event(part=4, arguments='{"a"'),
@@ -152,6 +156,25 @@ def test_items_without_deltas_are_told_from_their_end() -> None:
         (3, "arguments"),
     ]
     assert (found[2].text, found[3].refusal, found[5].arguments) == ("Hi", "No", "{}")
+
+
+def test_a_citation_is_told_once_whether_by_its_event_or_by_the_end_of_its_text() -> None:
+    one, two = {"type": "url_citation", "url": "1"}, {"type": "url_citation", "url": "2"}
+    told = {"type": "response.output_text.annotation.added", "output_index": 0, "content_index": 0, "annotation": one}
+    cited = message(piece("Hi") | {"annotations": [one, two]})
+    found = neutral(delta("output_text", "Hi", content_index=0), told, done(0, cited))
+    assert [json.loads(event.delta_extra_json) for event in found[1:]] == [
+        {"annotations": [one]},
+        {"annotations": [two]},
+    ]
+    assert {event.part for event in found} == {0}
+    (_, both) = neutral(done(0, cited))
+    assert json.loads(both.delta_extra_json) == {"annotations": [one, two]}
+
+
+def test_log_probabilities_of_a_text_without_deltas_come_with_it() -> None:
+    (found,) = neutral(done(0, message(piece("Hel") | {"logprobs": [{"token": "Hel", "logprob": -0.25}]})))
+    assert (found.text, found.logprobs_json) == ("Hel", HEL)
 
 
 def test_items_that_only_the_last_event_has_are_told_from_it() -> None:
