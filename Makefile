@@ -6,7 +6,7 @@ PROTOS := $(wildcard protos/aigateway/v1/*.proto)
 SERVICES := $(wildcard protos/aigateway/v1/*_service.proto)
 STUBS := protos/gen/python
 
-.PHONY: help install run test check lint types protos protos-check lock lock-check docs docs-check breaking bench clean format
+.PHONY: help install run test chaos soak check lint types protos protos-check lock lock-check docs docs-check breaking bench clean format
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -31,6 +31,14 @@ run: $(VENV)/.runtime ## start the gateway on 127.0.0.1:8080
 
 test: install ## run the whole test suite
 	$(BIN)/pytest
+
+SECONDS ?= 60
+chaos: install ## kills, drains, faults and attacks for SECONDS each, and tables of what came of them
+	AIGATEWAY_CHAOS_SECONDS=$(SECONDS) $(BIN)/pytest tests/chaos -m chaos -s -q --deselect tests/chaos/test_soak.py
+
+MINUTES ?= 30
+soak: install ## mixed load for MINUTES, and whether any process grows
+	AIGATEWAY_SOAK_MINUTES=$(MINUTES) $(BIN)/pytest tests/chaos/test_soak.py -s -q
 
 check: install lock-check protos-check docs-check lint types test ## everything that CI runs
 

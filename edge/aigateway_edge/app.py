@@ -26,7 +26,7 @@ from aigateway_edge.completions import surface as completions
 from aigateway_edge.embeddings import Embeddings
 from aigateway_edge.exchange import Edge
 from aigateway_edge.fast_path import FastPathApp
-from aigateway_edge.inbound import Inbound
+from aigateway_edge.inbound import Held, Inbound
 from aigateway_edge.models import Models
 from aigateway_edge.responses.surface import Responses
 
@@ -60,7 +60,7 @@ def create_app(
 ) -> FastAPI:
     """The application; `gateway` leads to the router, in process or over the wire."""
     stub: gateway_service_pb2_grpc.GatewayServiceAsyncStub = gateway_service_pb2_grpc.GatewayServiceStub(gateway)
-    edge = Edge(settings, gateway, stub, telemetry, logs.get("edge"))
+    edge = Edge(settings, gateway, stub, telemetry, logs.get("edge"), Held(settings.max_buffered_bytes))
     app = FastPathApp(
         title="AI gateway",
         docs_url=None,  # FastAPI's own page is fetched from elsewhere: see `docs_page`

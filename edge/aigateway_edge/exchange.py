@@ -17,7 +17,7 @@ from aigateway_common.telemetry import SpanKind
 from grpc import aio
 
 from aigateway_edge import call_headers, errors, header_values
-from aigateway_edge.inbound import ClientGoneError, Inbound
+from aigateway_edge.inbound import ClientGoneError, Held, Inbound
 from aigateway_edge.sse_out import SseOut
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Edge:
     stub: gateway_service_pb2_grpc.GatewayServiceAsyncStub
     telemetry: Telemetry
     log: FilteringBoundLogger
+    held: Held
 
 
 class Exchange:
@@ -93,7 +94,7 @@ class Exchange:
 
     async def body(self) -> bytes:
         """The request's body."""
-        return await self.inbound.body(self.receive, self.settings.max_body_bytes)
+        return await self.inbound.body(self.receive, self.settings.max_body_bytes, self.edge.held)
 
     async def result(self, call: aio.UnaryUnaryCall[Any, T]) -> T:
         """The answer to a unary call, which is cancelled as soon as the caller goes away."""
@@ -256,3 +257,4 @@ class Exchange:
                 "seconds": round(seconds, 6),
             },
         )
+        self._error = None  # its frames hold this exchange and the body: together they would wait for the collector

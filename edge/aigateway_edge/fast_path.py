@@ -23,6 +23,12 @@ class FastPathApp(FastAPI):
 
     short_cuts: Mapping[str, ASGIApp] = {}
     """By path; what CORS asks of them they do themselves."""
+    leaving: bool = False
+    """The server is about to stop: `/ready` sends load balancers elsewhere."""
+
+    def leave(self) -> None:
+        """Note that the server is about to stop."""
+        self.leaving = True
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

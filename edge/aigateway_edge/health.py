@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import grpc
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from grpc import aio
 from grpc_health.v1 import health_pb2
 from pydantic import BaseModel
@@ -38,8 +38,11 @@ def router(edge: Edge) -> APIRouter:
         """Answer that the process runs."""
         return Status(status="ok")
 
-    async def ready(response: Response) -> Status:
-        """Answer whether the router takes calls."""
+    async def ready(request: Request, response: Response) -> Status:
+        """Answer whether the router takes calls, and this edge goes on."""
+        if request.app.leaving:
+            response.status_code = 503
+            return Status(status="unavailable")
         try:
             answer = await check(health_pb2.HealthCheckRequest(service=_GATEWAY), timeout=edge.settings.ready_timeout)
             serving = answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -52,7 +55,7 @@ def router(edge: Edge) -> APIRouter:
         return Status(status="unavailable")
 
     unavailable: dict[int | str, dict[str, Any]] = {
-        503: {"model": Status, "description": "The router cannot be reached, or is draining."}
+        503: {"model": Status, "description": "The router cannot be reached, or it or the edge is draining."}
     }
     routes.add_api_route("/health", live, summary="Whether the gateway runs")
     routes.add_api_route("/live", live, summary="Whether the process runs")

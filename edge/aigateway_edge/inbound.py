@@ -33,6 +33,28 @@ _POLICIES: Final[Mapping[bytes, chat_pb2.TranslationPolicy.ValueType]] = {
 }
 
 
+class Held:
+    """The bytes of unfinished bodies that all requests together hold: whoever never sends the end must not fill memory.
+
+    A body that comes at once, as almost all do, is not counted.
+    """
+
+    __slots__ = ("_left",)
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+
+    def take(self, size: int) -> None:
+        """Hold `size` bytes more. Raises GatewayError OVERLOADED when there is no room; nothing is held then."""
+        if size > self._left:
+            raise GatewayError("OVERLOADED", "too many large requests are coming in at once", retry_after=1)
+        self._left -= size
+
+    def give(self, size: int) -> None:
+        """Hold `size` bytes less."""
+        self._left += size
+
+
 class ClientGoneError(Exception):
     """The caller closed the connection; there is nobody to answer."""
 
@@ -106,11 +128,11 @@ class Inbound:
             )
         return policy
 
-    async def body(self, receive: Receive, limit: int) -> bytes:
+    async def body(self, receive: Receive, limit: int, held: Held) -> bytes:
         """The whole body.
 
         Raises:
-            GatewayError: REQUEST_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE.
+            GatewayError: REQUEST_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, OVERLOADED.
             ClientGoneError: the caller left before it was complete.
         """
         self._check_media()
@@ -125,7 +147,7 @@ class Inbound:
         first: bytes = message.get("body", b"")
         if not message.get("more_body") and len(first) <= limit:
             return first
-        return await _rest(receive, first, limit)
+        return await _rest(receive, first, limit, held)
 
     def _check_media(self) -> None:
         encoding = self._headers.get(b"content-encoding", b"identity")
@@ -136,16 +158,21 @@ class Inbound:
             raise GatewayError("UNSUPPORTED_MEDIA_TYPE", "calls from web pages need `Content-Type: application/json`")
 
 
-async def _rest(receive: Receive, first: bytes, limit: int) -> bytes:
-    pieces, size, more = [first], len(first), True
-    while more and size <= limit:
-        message = await receive()
-        if message["type"] == _DISCONNECT:
-            raise ClientGoneError
-        piece: bytes = message.get("body", b"")
-        pieces.append(piece)
-        size += len(piece)
-        more = message.get("more_body", False)
+async def _rest(receive: Receive, first: bytes, limit: int, held: Held) -> bytes:
+    pieces, size, more, holding = [first], len(first), True, 0
+    try:
+        while more and size <= limit:
+            message = await receive()
+            if message["type"] == _DISCONNECT:
+                raise ClientGoneError
+            piece: bytes = message.get("body", b"")
+            held.take(len(piece))
+            holding += len(piece)
+            pieces.append(piece)
+            size += len(piece)
+            more = message.get("more_body", False)
+    finally:
+        held.give(holding)
     if size > limit:
         if more:
             await _drain(receive, limit)

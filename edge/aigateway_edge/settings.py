@@ -12,6 +12,9 @@ class EdgeSettings:
     max_body_bytes: int = 32 * 1024 * 1024
     """The largest request body taken, in bytes; a larger one is answered 413. A gRPC message holds 64 MiB."""
 
+    max_buffered_bytes: int = 256 * 1024 * 1024
+    """Bytes of unfinished request bodies held for all callers together; beyond it large requests are answered 503."""
+
     heartbeat_seconds: float = 15.0
     """A stream that is silent for so long gets an SSE comment, so that proxies keep it open."""
 

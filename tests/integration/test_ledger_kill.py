@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from pathlib import Path
-from typing import Any
 
 import httpx
-import psutil
 import pytest
-from aigateway_common.serving import grpc_channel
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.cases import CASES
+from support.chaos.services import kill, wait_serving
 from support.gateway import Gateway, environment
 from support.ledger import rows, wait_for
 from support.replay import Upstream
@@ -22,23 +17,13 @@ CALLS = 500
 KILLS = (100, 250, 400)
 
 
-async def kill(gateway: Gateway, name: str) -> None:
-    """`kill -9` a service of `up --split`, once it serves: an earlier kill may not be over yet."""
-    async with grpc_channel(gateway.running[-1].grpc(name)) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=30)
-    parent = psutil.Process(gateway.running[-1].process.pid)
-    (found,) = [child for child in parent.children() if name in child.cmdline()]
-    os.kill(found.pid, signal.SIGKILL)
-
-
 @pytest.mark.timeout(180)
 async def test_every_answered_call_is_recorded_exactly_once(tmp_path: Path) -> None:
     case = CASES[0]
     answered: list[str] = []
     with Upstream(case.whole) as upstream, Gateway("split", tmp_path, environment(upstream.url, "openai")) as gateway:
         async with httpx.AsyncClient(base_url=gateway.http, timeout=60) as client:
-            gate = asyncio.Semaphore(16)
+            gate, killing = asyncio.Semaphore(16), asyncio.Lock()
 
             async def call(number: int) -> None:
                 async with gate:
@@ -48,7 +33,9 @@ async def test_every_answered_call_is_recorded_exactly_once(tmp_path: Path) -> N
                     assert answer.status_code == 200, answer.text
                     answered.append(answer.headers["x-request-id"])
                     if len(answered) in KILLS:
-                        await kill(gateway, "usage")
+                        async with killing:  # an earlier kill may not be over yet
+                            await wait_serving(gateway.running[-1], "usage")
+                            kill(gateway, "usage")
 
             await asyncio.gather(*(call(number) for number in range(CALLS)))
         recorded = wait_for(gateway.data, CALLS, seconds=60)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -35,6 +37,10 @@ class Answer:
     """Answer nothing at all until the client hangs up."""
     cut: bool = False
     """After the pieces, close the socket in mid-answer."""
+    reset: bool = False
+    """Answer nothing and reset the connection."""
+    raw: bytes = b""
+    """Written as it is instead of an answer, and the socket closed."""
 
     @classmethod
     def of(cls, body: object, status: int = 200, **headers: str) -> Self:
@@ -165,6 +171,14 @@ class Upstream:
     async def _answer(self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         if answer.hold_before_headers:
             return await self._held(reader)
+        if answer.reset:
+            linger = struct.pack("ii", 1, 0)  # on, for no time: closing resets
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            return False
+        if answer.raw:
+            writer.write(answer.raw)
+            await writer.drain()
+            return False
         head = f"HTTP/1.1 {answer.status} X\r\ntransfer-encoding: chunked\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
         writer.write(head.encode() + b"\r\n")

@@ -1,7 +1,7 @@
 """grpc.health.v1 for our servers, with a status per service.
 
 Unlike grpcio's own servicer it ends its `Watch` streams when a server drains, so that a watching proxy does not hold
-the drain up for the whole grace period.
+the drain up for the whole grace period; and it knows whether anybody watches, who can be told to go elsewhere first.
 """
 
 from __future__ import annotations
@@ -31,10 +31,16 @@ class Health(health_pb2_grpc.HealthServicer):
         self._status: dict[str, int] = dict.fromkeys(("", *services), _Status.NOT_SERVING)
         self._changed = asyncio.Event()
         self._over = False
+        self.watchers = 0
+        """How many `Watch` streams are open; each of our own channels keeps one."""
 
     def serving(self) -> None:
         """From now on everything is SERVING."""
         self._set(_Status.SERVING)
+
+    def leaving(self) -> None:
+        """From now on everything is NOT_SERVING: those who watch send their next calls elsewhere."""
+        self._set(_Status.NOT_SERVING)
 
     def drain(self) -> None:
         """From now on everything is NOT_SERVING, for good: watchers are told so, and let go."""
@@ -57,10 +63,17 @@ class Health(health_pb2_grpc.HealthServicer):
     @override
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: _Context) -> None:
         """Answers the status of one service now and whenever it changes."""
+        self.watchers += 1
+        try:
+            await self._tell(request.service, context)
+        finally:
+            self.watchers -= 1
+
+    async def _tell(self, service: str, context: _Context) -> None:
         last: int | None = None
         while True:
             changed, over = self._changed, self._over
-            status = self._status.get(request.service, _Status.SERVICE_UNKNOWN)
+            status = self._status.get(service, _Status.SERVICE_UNKNOWN)
             if status != last:
                 await context.write(_Status(status=status))
                 last = status

@@ -82,7 +82,16 @@ REASONS: Final[Mapping[str, Reason]] = _table(
         _BAD,
         "request_too_large",
         False,
-        "The request body is larger than the gateway or the provider takes.",
+        "The request is larger than the gateway or the provider takes.",
+    ),
+    Reason(
+        "REQUEST_TIMEOUT",
+        _Code.ABORTED,
+        408,
+        _BAD,
+        "request_timeout",
+        True,
+        "The request came too slowly.",
     ),
     Reason(
         "UNSUPPORTED_MEDIA_TYPE",

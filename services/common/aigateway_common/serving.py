@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 CONNECTION_AGE_GRACE: Final = 600.0
 """Seconds that a call may go on after its connection has reached its age."""
+LINGER: Final = 0.5
+"""Seconds that a draining server still takes the calls of clients that are being told to go elsewhere.
+
+gRPC refuses calls that arrive while a server stops, and its client cannot know whether such a call was begun.
+"""
 
 _MESSAGE_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -37,6 +42,8 @@ _SERVER_OPTIONS: Final = (
     # Clients may ping as often as our channels do, and idle ones too; more often is an attack or a mistake.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Who connects and then says nothing is let go after 20 seconds instead of gRPC's 120.
+    ("grpc.server_handshake_timeout_ms", 20_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
@@ -53,6 +60,9 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.dns_min_time_between_resolutions_ms", 5_000),
     # What may be sent again is the router's to know, not the channel's.
     ("grpc.enable_retries", 0),
+    # A server that drains says NOT_SERVING first: calls then go to its replicas, before it refuses any. One that knows
+    # no health checks counts as healthy (https://grpc.io/docs/guides/health-checking/).
+    ("grpc.service_config", '{"healthCheckConfig": {"serviceName": ""}}'),
     # `http_proxy` is for the world outside, not for our own hops.
     ("grpc.enable_http_proxy", 0),
 )
@@ -106,12 +116,16 @@ class GrpcServer:
     async def drain(self, grace: float) -> None:
         """Stop: report NOT_SERVING, take no more calls, give running ones `grace` seconds, stop the components.
 
-        Components are stopped in reverse order and share what is left of `grace`.
+        Where clients watch the health, calls are taken until they have had time to go elsewhere. Components are stopped
+        in reverse order and share what is left of `grace`.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
+        if self._health.watchers:
+            self._health.leaving()
+            await asyncio.sleep(min(LINGER, grace))
         self._health.drain()
-        await self._server.stop(grace)
+        await self._server.stop(max(0.0, end - loop.time()))
         while self._started:
             await self._started.pop().stop(max(0.0, end - loop.time()))
 

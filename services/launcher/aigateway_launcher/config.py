@@ -78,6 +78,7 @@ class EdgeSection(Section):
     """`edge:` The HTTP side."""
 
     max_body_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
+    max_buffered_bytes: Annotated[int, Field(gt=0)] = 256 * 1024 * 1024
     heartbeat_seconds: Seconds = 15.0
     request_timeout: Seconds = 600.0
     max_timeout: Seconds = 3600.0

@@ -22,7 +22,9 @@ OWN: Final = {
     "AIGATEWAY_URL": "where `chat`, `models` and the operators' commands find a running gateway",
     "AIGATEWAY_ROUTER_TARGET": "where the router is, for an edge alone",
     "AIGATEWAY_USAGE_TARGET": "where the usage service is, for a router alone",
-    "AIGATEWAY_PROVIDER_TARGETS": "where the adapters are: name=host:port, separated by commas",
+    "AIGATEWAY_PROVIDER_TARGETS": (
+        "where the adapters are: name=host:port, separated by commas; replicas as name=ipv4:host:port,host:port"
+    ),
 }
 """Variables of our own; any other `AIGATEWAY_…` is a mistake. Tests may set AIGATEWAY_FIXTURES."""
 

@@ -6,14 +6,21 @@ import asyncio
 import contextlib
 import errno
 import socket
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
+from aigateway_common.serving import LINGER
 from aigateway_common.settings import ConfigurationError, Problem
 from typing_extensions import override
 
+from aigateway_launcher.http_protocol import Gate, HttpProtocol
+
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Iterable
+
+_UNACKNOWLEDGED_SECONDS: Final = 60
+"""A client that takes no byte for so long, or has vanished, is disconnected by the system, where it can do that."""
 
 
 class _Server(uvicorn.Server):
@@ -26,16 +33,28 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves one ASGI application on one address."""
+    """Serves one ASGI application on one address.
 
-    def __init__(self, app: Any, host: str, port: int) -> None:
+    Args:
+        app: The application.
+        host: Where to listen.
+        port: 0 takes a free one.
+        leaving: Called when the server is about to stop, while it still takes connections.
+        gate: The limits of connections.
+    """
+
+    def __init__(
+        self, app: Any, host: str, port: int, *, leaving: Callable[[], None] | None = None, gate: Gate | None = None
+    ) -> None:
         self._socket = listen(host, port)
+        self._leaving = leaving
+        self._gate = gate or Gate()
         self.host = host
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             app,
             loop="none",
-            http="httptools",
+            http=cast("type[asyncio.Protocol]", partial(HttpProtocol, gate=self._gate)),
             ws="none",
             lifespan="on",
             log_config=None,
@@ -59,10 +78,23 @@ class HttpServer:
             await asyncio.sleep(0.005)  # uvicorn has no event for this
 
     async def drain(self, grace: float) -> None:
-        """Stop accepting, let running answers finish within `grace` seconds, and close."""
+        """Stop accepting, let running answers finish within `grace` seconds, and close.
+
+        Where there are connections, their clients are first told that they end, and new ones still taken for a moment:
+        a connection that is closed while a request travels on it is a failed call.
+        """
         if self._task is None:
             return
-        self._server.config.timeout_graceful_shutdown = max(1, int(grace))
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        self._gate.leaving = True
+        if self._leaving is not None:
+            self._leaving()
+        if connections := self._server.server_state.connections:
+            for connection in cast("Iterable[HttpProtocol]", connections):
+                connection.leave()
+            await asyncio.sleep(min(LINGER, grace))
+        self._server.config.timeout_graceful_shutdown = max(1, int(end - loop.time()))
         self._server.should_exit = True
         await self._task
 
@@ -76,6 +108,8 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_SECONDS * 1000)
     try:
         listener.bind((host, port))
     except OSError as error:

@@ -377,6 +377,7 @@ class _Maker:
         edge = self._config.edge
         return EdgeSettings(
             max_body_bytes=edge.max_body_bytes,
+            max_buffered_bytes=edge.max_buffered_bytes,
             heartbeat_seconds=edge.heartbeat_seconds,
             default_timeout=edge.request_timeout,
             max_timeout=edge.max_timeout,
@@ -387,17 +388,28 @@ class _Maker:
     def _targets(self) -> Targets:
         targets, env_ = self._config.targets, self._env
         providers = dict(targets.providers)
-        for pair in (env_.text("AIGATEWAY_PROVIDER_TARGETS") or "").split(","):
-            name, equals, target = pair.strip().partition("=")
+        for pair in _pairs(env_.text("AIGATEWAY_PROVIDER_TARGETS") or ""):
+            name, equals, target = pair.partition("=")
             if equals and target:
                 providers.setdefault(name.strip(), target.strip())
-            elif pair.strip():
+            else:
                 self.problems.append(Problem("AIGATEWAY_PROVIDER_TARGETS", f"`{pair}` is not name=host:port"))
         return Targets(
             targets.router or env_.text("AIGATEWAY_ROUTER_TARGET"),
             targets.usage or env_.text("AIGATEWAY_USAGE_TARGET"),
             providers,
         )
+
+
+def _pairs(text: str) -> list[str]:
+    """`name=target` pairs; a target may be several addresses (`openai=ipv4:10.0.0.1:50061,10.0.0.2:50061`)."""
+    result: list[str] = []
+    for piece in filter(None, (piece.strip() for piece in text.split(","))):
+        if "=" not in piece and result and "=ipv" in result[-1]:
+            result[-1] += f",{piece}"
+        else:
+            result.append(piece)
+    return result
 
 
 def boolean_word(text: str | None) -> bool:

@@ -80,9 +80,9 @@ class Supervisor:
         return groups
 
     def _port(self, group: Group) -> int:
-        if group.edge:
-            return self._plan.port
-        return self._plan.grpc_port if group.router and self._plan.grpc_port else _free_port(self._ports.values())
+        """The port of a service, chosen once: when it is started again, the others know the old one."""
+        asked = self._plan.port if group.edge else self._plan.grpc_port if group.router else 0
+        return asked or _free_port(self._ports.values())
 
     def _child(self, group: Group) -> Child:
         name = group.names[0]

@@ -216,7 +216,7 @@ class Process:
         server = import_module("aigateway_launcher.http_server")
         plan = self._plan
         asgi = app.create_app(plan.edge, gateway=router, telemetry=self._traced("edge"))
-        self._http = server.HttpServer(asgi, plan.host, plan.port)
+        self._http = server.HttpServer(asgi, plan.host, plan.port, leaving=asgi.leave)
         await self._http.start()
         self.addresses.http = f"{plan.host}:{self._http.port}"
 

@@ -203,13 +203,15 @@ def _proxy(url: str) -> httpx.Proxy | None:
     return httpx.Proxy(proxy)
 
 
-_FOREIGN: Final = (httpx.TransportError, aiohttp.ClientError, TimeoutError, OSError)
+_FOREIGN: Final = (httpx.TransportError, httpx.DecodingError, aiohttp.ClientError, TimeoutError, OSError)
 
 
 def _mapped(error: Exception, settings: ProviderSettings) -> GatewayError:
     cause = error.__cause__ or error
     provider = settings.name
     details = {"provider": provider}
+    if isinstance(error, httpx.DecodingError | aiohttp.ClientResponseError):
+        return GatewayError("UPSTREAM_INVALID", f"{provider} sent what is no HTTP answer", details=details)
     if isinstance(cause, aiohttp.ConnectionTimeoutError):
         return passed(settings, "connect_timeout", "accepted no connection within", nothing=True)
     if isinstance(cause, TimeoutError):  # the operating system's own

@@ -149,6 +149,23 @@ async def test_watchers_hear_of_a_drain_and_do_not_hold_it_up(channels: list[aio
     await asyncio.wait_for(draining, 5)
 
 
+async def test_a_draining_server_takes_calls_until_its_watchers_are_elsewhere(
+    channels: list[aio.Channel],
+) -> None:
+    server = serving.grpc_server([Echo()], LOCAL)
+    await server.start()
+    channel = aio.insecure_channel(f"127.0.0.1:{server.port}")  # ours would go elsewhere by itself
+    channels.append(channel)
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest())
+    await watch.read()
+    draining = asyncio.create_task(server.drain(60))
+
+    assert (await watch.read()).status == NOT_SERVING
+    await gateway_service_pb2_grpc.GatewayServiceStub(channel).Chat(REQUEST)
+    await asyncio.wait_for(draining, 5)
+
+
 async def _rest(watch: Any) -> AsyncIterator[health_pb2.HealthCheckResponse]:
     while (message := await watch.read()) is not aio.EOF:
         yield message

@@ -110,6 +110,11 @@ def test_services_elsewhere_need_no_key_here(tmp_path: Path) -> None:
     assert "openai" not in got.router.disabled
 
 
+def test_a_target_may_be_several_addresses(tmp_path: Path) -> None:
+    got = plan(tmp_path, AIGATEWAY_PROVIDER_TARGETS="openai=ipv4:10.0.0.1:1,10.0.0.2:2, groq=b:3")
+    assert got.targets.providers == {"openai": "ipv4:10.0.0.1:1,10.0.0.2:2", "groq": "b:3"}
+
+
 def test_the_ledger_and_the_outbox_lie_in_the_data_folder(tmp_path: Path) -> None:
     got = plan(tmp_path, AIGATEWAY_DATA_DIR=str(tmp_path / "here"))
     assert got.router.outbox_dir == tmp_path / "here" / "outbox"

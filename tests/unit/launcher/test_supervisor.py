@@ -52,6 +52,11 @@ def test_an_ollama_that_was_found_is_named_to_its_adapter(tmp_path: Path) -> Non
     assert children(tmp_path)["provider:ollama"].environment["OLLAMA_URL"] == "http://localhost:11434"
 
 
+def test_an_edge_that_may_listen_anywhere_is_started_again_where_callers_know_it(tmp_path: Path) -> None:
+    edge = children(tmp_path)["edge"]
+    assert int(edge.arguments[edge.arguments.index("--port") + 1]) in PRIVATE_PORTS
+
+
 def test_the_ports_of_services_are_none_that_systems_hand_out(tmp_path: Path) -> None:
     got = children(tmp_path)
     ports = [int(child.arguments[child.arguments.index("--grpc-port") + 1]) for child in list(got.values())[:-1]]
