@@ -107,7 +107,7 @@ CALLS: list[tuple[str, Send, tuple[grpc.StatusCode, ...]]] = [
         (CODE.INTERNAL, CODE.UNKNOWN),
     ),
     ("an unknown method", bare("/aigateway.v1.GatewayService/Drop", b""), (CODE.UNIMPLEMENTED,)),
-    ("another service", bare("/aigateway.v1.UsageService/RecordAttempts", b""), (CODE.UNIMPLEMENTED,)),
+    ("another service", bare("/aigateway.v1.UsageService/RecordAttempts", b""), (CODE.PERMISSION_DENIED,)),
     ("an adapter, past the router", bare("/aigateway.v1.ProviderService/Chat", b""), (CODE.UNIMPLEMENTED,)),
     ("a path that is no method", bare("/../../etc/passwd", b""), (CODE.UNIMPLEMENTED,)),
 ]

@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from aigateway_edge import errors
 from aigateway_edge.admin.caller import inbound_of
-from aigateway_edge.inbound import ClientGoneError
+from aigateway_edge.inbound import ClientGoneError, Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -64,7 +64,7 @@ async def _bounded(request: Request) -> Request:
     """The request with its body read, if it is not too large, and not from a page that asked nobody."""
     if request.method == "GET":
         return request
-    body = await inbound_of(request).body(request.receive, MAX_BODY)
+    body = await inbound_of(request).body(request.receive, MAX_BODY, Held(MAX_BODY))
     if body and "json" not in request.headers.get("content-type", ""):
         raise GatewayError("UNSUPPORTED_MEDIA_TYPE", "the body must be JSON: send `Content-Type: application/json`")
 
