@@ -77,14 +77,7 @@ def test_every_reason_used_exists_and_every_reason_is_used() -> None:
             continue
         text = path.read_text()
         used |= {name for name in REASONS if f'"{name}"' in text}
-    assert set(REASONS) - used <= set(RESERVED), "a reason that nothing raises is a promise not kept"
-
-
-RESERVED = {
-    "BUDGET_EXCEEDED": "budgets come with accounts",
-    "PERMISSION_DENIED": "allowed models come with accounts",
-}
-"""Reasons that callers already see in the contract and that the next features raise."""
+    assert set(REASONS) == used, "a reason that nothing raises is a promise not kept"
 
 
 def test_recorded_traffic_is_not_in_the_project() -> None:
