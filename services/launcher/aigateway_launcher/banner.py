@@ -33,10 +33,19 @@ def show(plan: Plan, addresses: Addresses, *, split: bool) -> None:
         of = f"   ({services})" if split else ""
         console.print(f"  Prometheus  http://{address}/metrics{of}")
     console.print(f"  Ledger {_ledger(plan) if plan.usage_enabled else 'off'}")
-    keyed = "callers must send a key" if plan.router.api_keys else "no key is asked for (loopback only)"
-    console.print(f"  Keys   {keyed}\n")
+    console.print(f"  Keys   {keys(plan)}\n")
     console.print(providers_table(plan))
     console.print(f"\nTry it:\n{curl(plan, addresses)}\n", soft_wrap=True)
+
+
+def keys(plan: Plan) -> str:
+    """What callers must send; keys that are made in the ledger are known to the usage service alone."""
+    router = plan.router
+    if router.api_keys or router.jwt:
+        return "callers must send a key" + (", or a token of the identity provider" if router.jwt else "")
+    if router.admin_keys:
+        return "callers must send a key; make one: aigateway keys create --project default"
+    return "no key is asked for until one is made (loopback only)"
 
 
 def _ledger(plan: Plan) -> str:
@@ -60,12 +69,16 @@ def providers_table(plan: Plan) -> Table:
     return table
 
 
+def _closed(plan: Plan) -> bool:
+    return bool(plan.router.api_keys or plan.router.admin_keys or plan.router.jwt)
+
+
 def curl(plan: Plan, addresses: Addresses) -> str:
     """The first call, ready to paste."""
     name, settings = next(iter(plan.providers.items()))
     known = _TRY.get(settings.kind)
     model = known.replace(PROVIDERS[settings.kind].kind, name, 1) if known else f"{name}/MODEL"
-    key = " \\\n    -H 'authorization: Bearer YOUR_GATEWAY_KEY'" if plan.router.api_keys else ""
+    key = " \\\n    -H 'authorization: Bearer YOUR_GATEWAY_KEY'" if _closed(plan) else ""
     body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
     call = f"curl http://{addresses.http}/v1/chat/completions -H 'content-type: application/json'"
     return f"  {call}{key} \\\n    -d '{body}'"
