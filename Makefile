@@ -6,7 +6,7 @@ PROTOS := $(wildcard protos/aigateway/v1/*.proto)
 SERVICES := $(wildcard protos/aigateway/v1/*_service.proto)
 STUBS := protos/gen/python
 
-.PHONY: help install run test chaos soak check lint types protos protos-check lock lock-check docs docs-check breaking bench clean format
+.PHONY: help install run test test-slow chaos soak check lint types protos protos-check lock lock-check docs docs-check breaking bench clean format images sbom
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -40,7 +40,10 @@ MINUTES ?= 30
 soak: install ## mixed load for MINUTES, and whether any process grows
 	AIGATEWAY_SOAK_MINUTES=$(MINUTES) $(BIN)/pytest tests/chaos/test_soak.py -s -q
 
-check: install lock-check protos-check docs-check lint types test ## everything that CI runs
+test-slow: install ## run the tests that install what each image holds
+	$(BIN)/pytest -m slow
+
+check: install lock-check protos-check docs-check lint types test test-slow ## everything that CI runs
 
 lint: install ## style, import rules, proto rules
 	$(BIN)/ruff check .
@@ -82,18 +85,37 @@ BASE ?= main
 breaking: install ## fail when the protos break callers of branch BASE
 	cd protos && $(CURDIR)/$(BIN)/buf breaking --against '../.git#branch=$(BASE),subdir=protos'
 
-UV = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+UV = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+IMAGES := edge router provider usage all
 lock: install ## write the locks from pyproject.toml, keeping what still fits
-	$(UV) --extra dev -o requirements/dev.txt
-	$(UV) -c requirements/dev.txt -o requirements/runtime.txt
-	$(BIN)/uv pip compile --quiet requirements/build.in -c requirements/dev.txt --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements/build.txt
+	$(UV) pyproject.toml --extra dev -o requirements/dev.txt
+	$(UV) pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
+	$(UV) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
+	for image in $(IMAGES); do $(UV) requirements/$$image.in -c requirements/dev.txt -o requirements/$$image.txt || exit 1; done
 
 lock-check: install ## fail when the locks do not fit pyproject.toml
-	@rm -rf build/lock && mkdir -p build/lock && cp requirements/*.txt requirements/build.in build/lock/
-	@$(UV) --extra dev -o build/lock/dev.txt
-	@$(UV) -c build/lock/dev.txt -o build/lock/runtime.txt
-	@diff -q build/lock/dev.txt requirements/dev.txt && diff -q build/lock/runtime.txt requirements/runtime.txt \
-	  || { echo "locks are out of date: run 'make lock'"; exit 1; }
+	@rm -rf build/lock && mkdir -p build/lock && cp requirements/*.txt requirements/*.in build/lock/
+	@$(UV) pyproject.toml --extra dev -o build/lock/dev.txt
+	@$(UV) pyproject.toml -c build/lock/dev.txt -o build/lock/runtime.txt
+	@for image in $(IMAGES); do $(UV) build/lock/$$image.in -c build/lock/dev.txt -o build/lock/$$image.txt || exit 1; done
+	@diff -rq build/lock requirements -x README.md || { echo "locks are out of date: run 'make lock'"; exit 1; }
+
+ENGINE ?= docker
+REGISTRY ?= localhost/aigateway
+VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+# Pin what you ship: PYTHON_IMAGE=docker.io/library/python:3.12-slim-bookworm@sha256:…
+PYTHON_IMAGE ?=
+images: ## build the images of all services (ENGINE, REGISTRY, VERSION, PYTHON_IMAGE)
+	for service in $(IMAGES); do \
+	  $(ENGINE) build -f deploy/docker/Dockerfile -t $(REGISTRY)/$$service:$(VERSION) --build-arg SERVICE=$$service \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) \
+	    $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) . || exit 1; done
+
+sbom: install ## write what each image holds, as CycloneDX, into build/sbom
+	@mkdir -p build/sbom
+	for image in $(IMAGES); do \
+	  $(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements/$$image.txt \
+	    --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom/$$image.cdx.json || exit 1; done
 
 bench: install ## measure embedded and split against one mock upstream, and write docs/performance.md
 	$(BIN)/python -m bench && $(BIN)/python -m bench.page
