@@ -14,13 +14,14 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 from support import gateway
 from support.gateway import environment
 
@@ -168,8 +169,8 @@ def test_a_service_starts_with_its_own_requirements_alone(running: gateway.Runni
         assert httpx.get(f"http://127.0.0.1:{port}/live").json() == {"status": "ok"}
         return
     with grpc.insecure_channel(running.grpc(where)) as channel:
-        check = health_pb2_grpc.HealthStub(channel).Check
-        answer = check(health_pb2.HealthCheckRequest(service=service), timeout=10, wait_for_ready=True)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10, wait_for_ready=True)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -228,6 +229,6 @@ def typing_only(node: ast.stmt) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def namespaces(names: set[str]) -> set[str]:
+def namespaces(names: set[NormalizedName]) -> set[str]:
     """Distributions that merely share a namespace (`google`, `opentelemetry`) with what is imported."""
     return {name for name in names if name.startswith(("googleapis-", "opentelemetry-", "google-", "protobuf"))}

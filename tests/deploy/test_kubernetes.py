@@ -1,0 +1,433 @@
+"""The manifests build in every combination, are valid for each Kubernetes we support, and say what the code does.
+
+Kustomize is real, and so are the schemas; there is no cluster. That a kubelet does what they ask for, and that the
+network holds to the policies, is not tested here.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aigateway.v1 import gateway_service_pb2, provider_service_pb2, usage_service_pb2
+from aigateway_common.settings import load
+from aigateway_launcher.config import Config, parse
+from aigateway_launcher.environment import described
+from aigateway_launcher.plan import Overrides, Plan, make
+from aigateway_launcher.topology import parse_group
+from aigateway_providers.registry import PROVIDERS as KINDS
+from support import kubernetes_schemas
+from support.kustomize import (
+    COMPONENTS,
+    K8S,
+    OVERLAYS,
+    PROVIDERS,
+    Resource,
+    combination,
+    named,
+    of_kind,
+    ours,
+    overlay,
+    pods,
+    variables,
+)
+
+OLDEST = "1.30"
+"""The first with `preStop.sleep`; native sidecars are a release older."""
+VERSIONS = (OLDEST, kubernetes_schemas.version(kubernetes_schemas.NEWEST))
+FOREIGN = ("keda.sh/", "external-secrets.io/", "monitoring.coreos.com/")
+"""Kinds that their operators define; Kubernetes has no schema of them."""
+EXCLUSIVE = ({"hpa", "keda"},)
+LAST = ("otel", "hpa", "keda", "edge-with-router")
+"""Components that change what others bring come after them."""
+GRPC = {
+    "router": gateway_service_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name,
+    "usage": usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"].full_name,
+    "provider": provider_service_pb2.DESCRIPTOR.services_by_name["ProviderService"].full_name,
+}
+KEY = "a-key-for-tests-0123456789"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kustomize")
+
+
+@pytest.fixture(scope="module")
+def everything(folder: Path) -> list[Resource]:
+    """All components that go together, whose pods are then all there are."""
+    apart = {"edge-with-router", "keda", "provider-ollama-external"}
+    return combination(folder, *ordered(name for name in COMPONENTS if "/" not in name and name not in apart))
+
+
+def ordered(components: Any) -> list[str]:
+    return sorted(components, key=lambda name: LAST.index(name) if name in LAST else -1)
+
+
+def valid(resources: list[Resource], version: str) -> None:
+    for one in resources:
+        if one["apiVersion"].startswith(FOREIGN):
+            assert set(one) == {"apiVersion", "kind", "metadata", "spec"}
+            continue
+        wrong = kubernetes_schemas.problems(one, version)
+        assert wrong == [], f"{one['kind']} {one['metadata']['name']} on {version}"
+
+
+# It builds, and it is valid.
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_is_valid_on_the_oldest_and_the_newest_kubernetes(name: str, version: str) -> None:
+    valid(overlay(name), version)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_each_component_is_valid_by_itself(folder: Path, component: str, version: str) -> None:
+    valid(combination(folder, component), version)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_all_components_together_are_valid(everything: list[Resource], version: str) -> None:
+    valid(everything, version)
+
+
+OPTIONS = [name for name in COMPONENTS if name not in PROVIDERS and "/" not in name]
+PAIRS = [
+    ordered((*pair, "provider-openai"))
+    for pair in combinations(OPTIONS, 2)
+    if not any(set(pair) >= apart for apart in EXCLUSIVE)
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+def test_any_two_options_go_together(folder: Path, pair: list[str]) -> None:
+    built = combination(folder, *pair)
+    valid(built, VERSIONS[-1])
+    ids = [(one["kind"], one["metadata"]["name"]) for one in built]
+    assert len(ids) == len(set(ids))
+    for scaler in of_kind(built, "HorizontalPodAutoscaler", "ScaledObject"):
+        target = scaler["spec"]["scaleTargetRef"]
+        assert "replicas" not in named(built, target["kind"], target["name"])["spec"]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_reference_leads_somewhere(name: str) -> None:
+    holds_together(overlay(name))
+
+
+def test_every_reference_of_all_components_leads_somewhere(everything: list[Resource], folder: Path) -> None:
+    holds_together(everything)
+    holds_together(combination(folder, "provider-ollama-external", "edge-with-router"))
+
+
+def holds_together(resources: list[Resource]) -> None:
+    def names(kind: str) -> set[str]:
+        return {one["metadata"]["name"] for one in of_kind(resources, kind)}
+
+    for name, pod in pods(resources):
+        assert pod.get("serviceAccountName", "default") in names("ServiceAccount") | {"default"}, name
+        for volume in pod.get("volumes", ()):
+            if "configMap" in volume:
+                assert volume["configMap"]["name"] in names("ConfigMap"), name
+            if "persistentVolumeClaim" in volume:
+                assert volume["persistentVolumeClaim"]["claimName"] in names("PersistentVolumeClaim"), name
+        mounted = {m["name"] for c in containers(pod) for m in c.get("volumeMounts", ())}
+        assert {v["name"] for v in pod.get("volumes", ())} <= mounted, name
+    labels = [one["spec"]["template"]["metadata"]["labels"] for one in workloads(resources)]
+    for one in of_kind(resources, "Service", "PodDisruptionBudget", "NetworkPolicy"):
+        spec = one["spec"]
+        selector = spec["podSelector"] if one["kind"] == "NetworkPolicy" else spec["selector"]
+        wanted = selector.get("matchLabels", selector)
+        assert any(wanted.items() <= given.items() for given in labels), one["metadata"]["name"]
+    for one in of_kind(resources, "Service"):
+        selected = [w for w in workloads(resources) if selects(one, w)]
+        assert len(selected) == 1, one["metadata"]["name"]
+        ports = {p["name"] for c in containers(selected[0]["spec"]["template"]["spec"]) for p in c.get("ports", ())}
+        assert {port["targetPort"] for port in one["spec"]["ports"]} <= ports
+
+
+def workloads(resources: list[Resource]) -> list[Resource]:
+    return of_kind(resources, "Deployment", "StatefulSet", "Job")
+
+
+def selects(service: Resource, workload: Resource) -> bool:
+    given = workload["spec"]["template"]["metadata"]["labels"]
+    return bool(service["spec"]["selector"].items() <= given.items())
+
+
+def containers(pod: Resource) -> list[Resource]:
+    return [*pod.get("initContainers", ()), *pod["containers"]]
+
+
+# It says what the code does.
+
+
+def plan(container: Resource, folder: Path) -> Plan:
+    """What the launcher makes of a container's environment and arguments, with files where Secrets would be."""
+    values = variables(container) | {"AIGATEWAY_CONFIG": str(K8S / "base" / "aigateway.yaml")}
+    for name in [name for name in values if name.endswith("_FILE")]:
+        path = folder / name
+        postgres = "postgresql://ledger@db.example.com/ledger"
+        path.write_text(postgres if name.startswith("DATABASE") else f"{name}-{KEY}")
+        values[name] = str(path)
+    arguments = container["args"]
+    options = dict(zip(arguments[2::2], arguments[3::2], strict=True))
+    over = Overrides(host=options.pop("--host", None), port=int(options.pop("--port", 0)) or None)
+    assert options == {}
+    return make(over, values, ollama_found=lambda: False)
+
+
+def every_service(everything: list[Resource], folder: Path) -> list[tuple[str, Resource, Resource]]:
+    more = combination(folder, "provider-ollama-external", "provider-openai", "edge-with-router")
+    return [*ours(everything), *ours(overlay("prod")), *ours(overlay("dev")), *ours(more)]
+
+
+def test_the_launcher_takes_every_command_and_environment(everything: list[Resource], folder: Path) -> None:
+    for name, _, container in every_service(everything, folder):
+        made = plan(container, folder)
+        serve, services = container["args"][:2]
+        assert serve == "serve"
+        group = parse_group(services, made)
+        assert name in {
+            *services.split(","),
+            services.replace(":", "-"),
+            *(f"provider-{one}" for one in group.providers),
+        }
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert ports["metrics"] == made.metrics_port
+        assert ports.get("http") == (made.port if group.edge else None)
+        assert ports.get("grpc") == (made.grpc_port if group.names != ("edge",) else None)
+        assert made.grpc_host == "0.0.0.0"
+
+
+def test_every_variable_is_one_that_the_code_reads(everything: list[Resource], folder: Path) -> None:
+    for name, _, container in every_service(everything, folder):
+        for variable in variables(container):
+            assert variable.removesuffix("_FILE") in described(), f"{name}: {variable}"
+
+
+def test_the_shared_settings_have_no_mistakes() -> None:
+    _, problems = parse(load(K8S / "base" / "aigateway.yaml", {}))
+    assert problems == []
+
+
+@pytest.mark.parametrize("component", PROVIDERS)
+def test_a_provider_is_one_line(folder: Path, component: str) -> None:
+    kind = component.removeprefix("provider-").removesuffix("-gpu").removesuffix("-external")
+    without, with_it = combination(folder), combination(folder, component)
+    made = plan(container_of(with_it, "router"), folder)
+    assert made.targets.providers == {kind: f"dns:///provider-{kind}:50051"}
+    assert variables(container_of(without, "router"))["AIGATEWAY_PROVIDER_TARGETS"] == ""
+    service = named(with_it, "Service", f"provider-{kind}")
+    assert service["spec"]["ports"][0]["port"] == 50051
+    assert parse_group(f"provider:{kind}", plan(container_of(with_it, f"provider-{kind}"), folder)).providers == (kind,)
+
+
+def test_every_kind_of_provider_has_its_component() -> None:
+    have = {name.removeprefix("provider-").partition("-")[0] for name in PROVIDERS}
+    assert have == set(KINDS)
+
+
+def test_targets_are_headless_services_that_channels_look_up(everything: list[Resource], folder: Path) -> None:
+    targets: set[str] = set()
+    for _, _, container in every_service(everything, folder):
+        made = plan(container, folder).targets
+        targets |= {target for target in (made.router, made.usage, *made.providers.values()) if target}
+    for target in targets:
+        host, port = target.removeprefix("dns:///").split(":")
+        assert target.startswith("dns:///")
+        service = named(everything, "Service", host)
+        assert service["spec"]["clusterIP"] == "None"
+        assert service["spec"]["ports"][0]["port"] == int(port)
+
+
+def container_of(resources: list[Resource], name: str) -> Resource:
+    (found,) = [container for workload, _, container in ours(resources) if workload == name]
+    return found
+
+
+# It holds its promises.
+
+
+def test_probes_are_native_and_ask_for_our_own_health_alone(everything: list[Resource], folder: Path) -> None:
+    for name, _, container in every_service(everything, folder):
+        startup, ready, live = (container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness"))
+        services = container["args"][1]
+        if services == "edge":
+            assert (startup["httpGet"]["path"], live["httpGet"]["path"]) == ("/live", "/live")
+            assert ready["httpGet"] == {"path": "/ready", "port": "http"}
+            continue
+        part = "router" if "router" in services else services.partition(":")[0]
+        assert startup["grpc"] == {"port": 50051, "service": GRPC[part]}
+        assert live["grpc"] == {"port": 50051}, "alive is the server as a whole"
+        if "edge" in services:
+            assert ready["httpGet"] == {"path": "/ready", "port": "http"}
+        else:
+            assert ready["grpc"] == {"port": 50051, "service": GRPC[part]}, name
+        assert startup["periodSeconds"] * startup["failureThreshold"] >= 120
+
+
+def test_a_pod_has_time_to_leave_and_to_drain(everything: list[Resource], folder: Path) -> None:
+    for _, pod, container in every_service(everything, folder):
+        sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        drain = plan(container, folder).drain_seconds
+        assert pod["terminationGracePeriodSeconds"] >= sleep + drain + 10
+
+
+def test_connections_age_so_that_new_pods_get_calls() -> None:
+    config, _ = parse(load(K8S / "base" / "aigateway.yaml", {}))
+    assert config.server.max_connection_age <= 600 < Config().server.max_connection_age
+
+
+def test_pods_are_restricted(everything: list[Resource]) -> None:
+    for resources in (everything, overlay("dev"), overlay("prod")):
+        for name, pod in pods(resources):
+            context = pod["securityContext"]
+            assert (context["runAsNonRoot"], context["seccompProfile"]) == (True, {"type": "RuntimeDefault"}), name
+            assert context["runAsUser"] > 0
+            assert pod["automountServiceAccountToken"] is False, name
+            assert pod["enableServiceLinks"] is False, name
+            assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+            for container in containers(pod):
+                inner = container["securityContext"]
+                assert inner["allowPrivilegeEscalation"] is False
+                assert inner["readOnlyRootFilesystem"] is True
+                assert inner["capabilities"] == {"drop": ["ALL"]}
+                assert set(container["resources"]) == {"requests", "limits"}
+            assert not [volume for volume in pod.get("volumes", ()) if "hostPath" in volume]
+    for name in OVERLAYS:
+        (namespace,) = of_kind(overlay(name), "Namespace")
+        assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_each_service_has_an_account_of_its_own_that_may_do_nothing(everything: list[Resource]) -> None:
+    accounts = [pod["serviceAccountName"] for _, pod, _ in ours(everything)]
+    assert len(accounts) == len(set(accounts))
+    assert all(one["automountServiceAccountToken"] is False for one in of_kind(everything, "ServiceAccount"))
+    assert of_kind(everything, "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding") == []
+
+
+def test_an_adapter_mounts_its_own_key_as_a_file_and_no_other(everything: list[Resource]) -> None:
+    for name, pod, container in ours(everything):
+        secrets = {v["secret"]["secretName"]: v["secret"] for v in pod["volumes"] if "secret" in v}
+        if not name.startswith("provider-"):
+            continue
+        kind = KINDS[name.removeprefix("provider-")]
+        assert set(secrets) == ({name} if kind.key_env else set())
+        wanted = {f"{kind.key_env[0]}_FILE"} if kind.key_env else set()
+        files = {variable for variable in variables(container) if variable.endswith("_FILE")}
+        assert files == wanted
+        for secret in secrets.values():
+            assert [item["key"] for item in secret["items"]] == [kind.key_env[0]]
+            assert secret["defaultMode"] == 0o440
+
+
+def test_no_secret_is_in_the_manifests(everything: list[Resource]) -> None:
+    assert of_kind(everything, "Secret") == []
+    for _, pod in pods(everything):
+        assert not [one for c in containers(pod) for one in c.get("env", ()) if "valueFrom" in one or "envFrom" in c]
+
+
+def test_only_the_operator_s_key_stays_with_the_router(everything: list[Resource]) -> None:
+    holders = {name for name, _, container in ours(everything) if "ADMIN_API_KEY_FILE" in variables(container)}
+    assert holders == {"router"}
+
+
+def test_nobody_is_reached_who_need_not_be(everything: list[Resource]) -> None:
+    deny = named(everything, "NetworkPolicy", "default-deny")["spec"]
+    assert (deny["podSelector"], set(deny["policyTypes"])) == ({}, {"Ingress", "Egress"})
+    assert {port["port"] for rule in deny["egress"] for port in rule["ports"]} == {53}
+    assert "ingress" not in deny
+    internet = {
+        one["metadata"]["name"]
+        for one in of_kind(everything, "NetworkPolicy")
+        for rule in one["spec"].get("egress", ())
+        for to in rule.get("to", ())
+        if "ipBlock" in to
+    }
+    paid = {f"provider-{kind}" for kind, row in KINDS.items() if row.key_env}
+    assert internet == paid | {"ollama-pull", "tokens", "webhooks"}
+    for kind in KINDS:
+        spec = named(everything, "NetworkPolicy", f"provider-{kind}")["spec"]
+        assert spec["podSelector"]["matchLabels"]["aigateway/provider"] == kind
+        (expression,) = spec["ingress"][0]["from"][0]["podSelector"]["matchExpressions"]
+        assert (expression["values"], spec["ingress"][0]["ports"][0]["port"]) == (["router"], 50051)
+
+
+def test_the_internet_has_no_inside(everything: list[Resource]) -> None:
+    text = yaml.safe_dump(of_kind(everything, "NetworkPolicy"))
+    blocks = [
+        to["ipBlock"]
+        for one in of_kind(everything, "NetworkPolicy")
+        for rule in one["spec"].get("egress", ())
+        for to in rule.get("to", ())
+        if "ipBlock" in to
+    ]
+    assert "0.0.0.0/0" in text
+    for block in blocks:
+        assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(block["except"])
+
+
+def test_a_rollout_never_has_fewer_pods(folder: Path) -> None:
+    for one in of_kind(combination(folder, "provider-openai", "postgres"), "Deployment"):
+        strategy = one["spec"]["strategy"]
+        assert strategy["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}, one["metadata"]["name"]
+        assert one["spec"]["replicas"] >= 2
+
+
+def test_a_disruption_takes_one_pod_at_a_time(everything: list[Resource]) -> None:
+    for name, pod, _ in ours(everything):
+        assert named(everything, "PodDisruptionBudget", name)["spec"]["maxUnavailable"] == 1
+        spread = {one["topologyKey"] for one in pod["topologySpreadConstraints"]}
+        assert spread == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
+        assert all(one["labelSelector"]["matchLabels"] for one in pod["topologySpreadConstraints"])
+
+
+def test_the_outbox_outlives_its_pod(folder: Path) -> None:
+    router = named(combination(folder), "StatefulSet", "router")["spec"]
+    (claim,) = router["volumeClaimTemplates"]
+    (container,) = router["template"]["spec"]["containers"]
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == claim["metadata"]["name"]]
+    assert plan(container, folder).router.outbox_dir.is_relative_to(mount["mountPath"])
+    size = int(claim["spec"]["resources"]["requests"]["storage"].removesuffix("Gi")) << 30
+    assert size > Config().usage.outbox_max_bytes
+    assert router["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+
+
+def test_a_ledger_in_a_file_belongs_to_one_pod(folder: Path) -> None:
+    usage = named(combination(folder), "Deployment", "usage")["spec"]
+    assert (usage["replicas"], usage["strategy"]) == (1, {"type": "Recreate"})
+    shared = combination(folder, "postgres")
+    assert of_kind(shared, "PersistentVolumeClaim") == []
+    made = plan(container_of(shared, "usage"), folder)
+    assert made.usage.database_url.startswith("postgresql://")
+
+
+def test_ollama_is_beside_its_adapter_on_a_gpu(folder: Path) -> None:
+    built = combination(folder, "provider-ollama-gpu")
+    deployment = named(built, "Deployment", "provider-ollama")["spec"]
+    assert deployment["strategy"] == {"type": "Recreate"}
+    pod = deployment["template"]["spec"]
+    (sidecar,) = pod["initContainers"]
+    assert (sidecar["restartPolicy"], sidecar["resources"]["limits"]["nvidia.com/gpu"]) == ("Always", "1")
+    assert "startupProbe" in sidecar
+    (job,) = of_kind(built, "Job")
+    claims = [v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v]
+    pull = job["spec"]["template"]["spec"]
+    assert claims == [v["persistentVolumeClaim"]["claimName"] for v in pull["volumes"] if "persistentVolumeClaim" in v]
+    assert (pull["nodeSelector"], pull["tolerations"]) == (pod["nodeSelector"], pod["tolerations"])
+    assert plan(container_of(built, "provider-ollama"), folder).providers["ollama"].base_url == "http://localhost:11434"
+
+
+def test_edge_and_router_share_a_pod_when_asked(folder: Path) -> None:
+    built = combination(folder, "provider-openai", "hpa", "edge-with-router")
+    assert {name for name, _, _ in ours(built)} == {"router", "usage", "provider-openai"}
+    assert [one["metadata"]["name"] for one in of_kind(built, "HorizontalPodAutoscaler")] == ["router"]
+    assert parse_group(container_of(built, "router")["args"][1], plan(container_of(built, "router"), folder)).edge
+    assert selects(named(built, "Service", "edge"), named(built, "StatefulSet", "router"))
