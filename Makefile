@@ -43,7 +43,7 @@ soak: install ## mixed load for MINUTES, and whether any process grows
 test-slow: install ## run the tests that install what each image holds
 	$(BIN)/pytest -m slow
 
-check: install lock-check protos-check docs-check lint types test test-slow ## everything that CI runs
+check: install lock-check protos-check docs-check lint types test-slow test ## everything that CI runs
 
 lint: install ## style, import rules, proto rules
 	$(BIN)/ruff check .

@@ -229,6 +229,12 @@ def test_a_provider_is_one_line(folder: Path, component: str) -> None:
     assert parse_group(f"provider:{kind}", plan(container_of(with_it, f"provider-{kind}"), folder)).providers == (kind,)
 
 
+def test_the_router_knows_every_provider_that_is_there(everything: list[Resource], folder: Path) -> None:
+    for resources in (everything, overlay("dev"), overlay("prod")):
+        there = {name.removeprefix("provider-") for name, _, _ in ours(resources) if name.startswith("provider-")}
+        assert set(plan(container_of(resources, "router"), folder).targets.providers) == there
+
+
 def test_every_kind_of_provider_has_its_component() -> None:
     have = {name.removeprefix("provider-").partition("-")[0] for name in PROVIDERS}
     assert have == set(KINDS)
