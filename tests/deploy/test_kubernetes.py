@@ -36,7 +36,7 @@ from support.kustomize import (
 )
 
 OLDEST = "1.30"
-"""The first with `preStop.sleep`; native sidecars are a release older."""
+"""The first with `preStop.sleep` (https://www.kubernetes.dev/resources/keps/3960/)."""
 VERSIONS = (OLDEST, kubernetes_schemas.version(kubernetes_schemas.NEWEST))
 FOREIGN = ("keda.sh/", "external-secrets.io/", "monitoring.coreos.com/")
 """Kinds that their operators define; Kubernetes has no schema of them."""
