@@ -2,65 +2,31 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent import futures
 from pathlib import Path
-from typing import Any
 
-import grpc
 import httpx
 import pytest
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from support.cases import CASES
+from support.collector import collector
 from support.gateway import Gateway, environment
 from support.replay import Upstream
-from typing_extensions import override
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
 BODY = {"model": CASES[0].name, "messages": [{"role": "user", "content": "a secret prompt"}]}
 
 
-class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
-    """An OTLP collector that keeps what it gets."""
-
-    def __init__(self) -> None:
-        self.spans: list[tuple[str, Any]] = []
-        self._changed = threading.Condition()
-
-    @override
-    def Export(self, request: Any, context: Any) -> Any:
-        with self._changed:
-            for resource in request.resource_spans:
-                attributes = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
-                for scope in resource.scope_spans:
-                    self.spans += [(attributes["service.name"], span) for span in scope.spans]
-            self._changed.notify_all()
-        return trace_service_pb2.ExportTraceServiceResponse()
-
-    def wait(self, services: set[str]) -> list[tuple[str, Any]]:
-        with self._changed:
-            assert self._changed.wait_for(lambda: services <= {name for name, _ in self.spans}, 30), self.spans
-            return list(self.spans)
-
-
 @pytest.mark.parametrize("topology", ["embedded", "split", "edge,router"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_one_call_is_one_trace(topology: str, stream: bool, tmp_path: Path) -> None:
-    receiver = Receiver()
-    collector = grpc.server(futures.ThreadPoolExecutor(2))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(receiver, collector)  # type: ignore[no-untyped-call] # generated without types
-    port = collector.add_insecure_port("127.0.0.1:0")
-    collector.start()
     answer = CASES[0].stream if stream else CASES[0].whole
-    with Upstream(answer) as upstream:
-        env = environment(upstream.url, "openai", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}")
+    with Upstream(answer) as upstream, collector() as (receiver, address):
+        env = environment(upstream.url, "openai", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://{address}")
         with Gateway(topology, tmp_path, env | {"OTEL_BSP_SCHEDULE_DELAY": "100"}) as gateway:
             given = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
             got = httpx.post(f"{gateway.http}/v1/chat/completions", json=BODY | {"stream": stream}, headers=given)
             assert got.status_code == 200, got.text
-    spans = receiver.wait({"aigateway-edge", "aigateway-router", "aigateway-provider-openai"})
-    collector.stop(0).wait()
+        spans = receiver.wait({"aigateway-edge", "aigateway-router", "aigateway-provider-openai"})
 
     ours = [(service, span) for service, span in spans if span.trace_id.hex() == TRACE]
     by_id = {span.span_id: (service, span) for service, span in ours}
