@@ -6,7 +6,7 @@ PROTOS := $(wildcard protos/aigateway/v1/*.proto)
 SERVICES := $(wildcard protos/aigateway/v1/*_service.proto)
 STUBS := protos/gen/python
 
-.PHONY: help install run test test-slow chaos soak check lint types protos protos-check lock lock-check docs docs-check breaking bench clean format images sbom
+.PHONY: help install run test test-slow chaos soak check lint types protos protos-check lock lock-check docs docs-check envoy breaking bench clean format images sbom
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -74,6 +74,11 @@ protos-check: install ## fail when the stubs are not what the protos say
 	@$(call stubs,build/stubs)
 	@diff -r -x __pycache__ -x __init__.py -x py.typed build/stubs $(STUBS) \
 	  || { echo "stubs are out of date: run 'make protos'"; exit 1; }
+
+ENVOY = $(BIN)/python deploy/envoy/render.py --out
+envoy: install ## write the ready-made configurations of Envoy
+	$(ENVOY) deploy/envoy/rendered/plain
+	$(ENVOY) deploy/envoy/rendered/tls TLS_CERTIFICATE=/etc/envoy/tls/tls.crt TLS_KEY=/etc/envoy/tls/tls.key
 
 docs: install ## write the facts that documents list from the code
 	$(BIN)/python docs/facts.py

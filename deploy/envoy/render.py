@@ -50,6 +50,8 @@ SETTINGS: Final[Mapping[str, str]] = {
 """Every setting and what it is when not given; empty is off."""
 
 _LOOPBACK: Final = ("127.", "localhost", "[::1]")
+_ADDRESSES: Final = ("EDGES", "ROUTERS", "LISTEN", "STATUS", "ADMIN", "DNS_SERVER")
+"""Settings of the form host:port, where an IPv6 host stands in brackets."""
 _NUMBERS: Final = (
     "TRACE_PERCENT",
     "RATE_PER_SECOND",
@@ -146,7 +148,8 @@ def _conditions(lines: Sequence[str], values: Mapping[str, str]) -> Iterator[str
 
 def _check(values: Mapping[str, str]) -> None:
     for name, value in values.items():
-        if not _PLAIN.fullmatch(value):
+        bare = value.replace("[", "").replace("]", "") if name in _ADDRESSES else value
+        if not _PLAIN.fullmatch(bare):
             raise SettingError(f"`{name}` holds a character that no such setting has: {value!r}")
     for name in _NUMBERS:
         if not values[name].isdigit():
@@ -211,8 +214,9 @@ def settings_of(arguments: Sequence[str], environment: Mapping[str, str]) -> dic
 
 def write(folder: Path, given: Mapping[str, str]) -> Path:
     """Write the files into `folder`; the path of the one that Envoy starts with."""
+    files = render(given)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in render(given).items():
+    for name, text in files.items():
         (folder / name).write_text(text)
     return folder / "envoy.yaml"
 

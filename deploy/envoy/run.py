@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Starts Envoy with a configuration made from settings; it ends when the process that started it ends, however that was.
+"""Starts Envoy with a configuration made from settings; it ends with the process that started it.
 
     python3 run.py [--envoy PROGRAM] [NAME=VALUE ...] [-- ARGUMENTS OF ENVOY]
 
@@ -49,7 +49,7 @@ def main() -> None:
     except SettingError as error:
         sys.exit(f"run: {error}")
     end_with(parent)
-    os.execv(program, [program, "-c", str(file), "--disable-hot-restart", *sys.argv[split + 1 :]])
+    os.execv(program, [program, "-c", str(file), "--disable-hot-restart", *sys.argv[split + 1 :]])  # noqa: S606 -- its becoming Envoy is the point
 
 
 if __name__ == "__main__":

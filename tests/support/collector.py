@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from typing import Any
@@ -30,15 +30,25 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
             self._changed.notify_all()
         return trace_service_pb2.ExportTraceServiceResponse()
 
-    def wait(self, services: set[str], trace_id: str = "") -> list[tuple[str, Any]]:
-        """All spans (of one trace, when it is named) once there are some of each of `services`."""
+    def wait(self, services: set[str]) -> list[tuple[str, Any]]:
+        """All spans, once there are some of each of `services`."""
+        return self._when(lambda: self.spans, lambda found: services <= {name for name, _ in found})
 
-        def found() -> list[tuple[str, Any]]:
-            return [one for one in self.spans if not trace_id or one[1].trace_id.hex() == trace_id]
+    def wait_trace(self, trace_id: str, parent: str, services: set[str]) -> list[tuple[str, Any]]:
+        """One trace's spans, once there are some of each of `services` and all lead to the span `parent`."""
 
+        def whole(found: list[tuple[str, Any]]) -> bool:
+            known = {span.span_id.hex() for _, span in found} | {parent}
+            return services <= {name for name, _ in found} and {one.parent_span_id.hex() for _, one in found} <= known
+
+        return self._when(lambda: [one for one in self.spans if one[1].trace_id.hex() == trace_id], whole)
+
+    def _when(
+        self, chosen: Callable[[], list[tuple[str, Any]]], enough: Callable[[list[tuple[str, Any]]], bool]
+    ) -> list[tuple[str, Any]]:
         with self._changed:
-            assert self._changed.wait_for(lambda: services <= {name for name, _ in found()}, 30), self.spans
-            return found()
+            assert self._changed.wait_for(lambda: enough(chosen()), 30), self.spans
+            return list(chosen())
 
 
 @contextmanager

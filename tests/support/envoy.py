@@ -132,13 +132,17 @@ class Envoy:
     def wait_healthy(self, cluster: str, addresses: set[str]) -> None:
         until(lambda: self.healthy(cluster) == addresses, f"{cluster} are {addresses}")
 
+    def lines(self) -> list[dict[str, Any]]:
+        """The access log so far."""
+        whole, _, _ = self.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
     def entries(self, wanted: Callable[[dict[str, Any]], bool], count: int) -> list[dict[str, Any]]:
         """The lines of the access log that are `wanted`, once there are `count`."""
         found: list[dict[str, Any]] = []
 
         def enough() -> bool:
-            whole, _, _ = self.log.read_text().rpartition("\n")
-            found[:] = [line for line in map(json.loads, whole.splitlines()) if wanted(line)]
+            found[:] = filter(wanted, self.lines())
             return len(found) >= count
 
         until(enough, f"{count} lines of the access log")

@@ -56,7 +56,7 @@ async def test_openais_sdk(
     upstream.reset(CASE.stream if stream else CASE.whole)
     base = f"https://{secured.address}" if tls else plain.http
     context = ssl.create_default_context(cafile=mounted.certificate) if tls else ssl.create_default_context()
-    http = httpx.AsyncClient(verify=context)
+    http = openai.DefaultAsyncHttpxClient(verify=context)
     async with openai.AsyncOpenAI(base_url=f"{base}/v1", api_key=KEY, max_retries=0, http_client=http) as client:
         if stream:
             chunks = await client.chat.completions.create(model=CASE.name, messages=HI, stream=True)
@@ -182,9 +182,7 @@ def test_grpc_web(stream: bool, plain: Envoy, upstream: Upstream) -> None:
     if stream:
         request = gateway_service_pb2.StreamChatRequest(call=chat_call(CASE.name))
         messages, trailers = grpc_web(plain, "StreamChat", request)
-        events = [
-            event for one in messages for event in gateway_service_pb2.StreamChatResponse.FromString(one).events
-        ]
+        events = [event for one in messages for event in gateway_service_pb2.StreamChatResponse.FromString(one).events]
         text = "".join(event.text for event in events)
     else:
         messages, trailers = grpc_web(plain, "Chat", chat())

@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import grpc
 import httpx
 import pytest
 from support.envoy import Envoy, free_port
@@ -82,8 +84,8 @@ def test_an_id_of_another_form_is_replaced(given: str | None, edge: Upstream, fr
 
 def test_the_log_has_no_query_key_or_prompt(edge: Upstream, front: Front) -> None:
     envoy = front()
-    secret = "hush-hush"  # noqa: S105 # it is looked for
-    headers = {name: secret for name in ("authorization", "x-api-key", "api-key", "cookie", "user-agent", "referer")}
+    secret = "hush-hush"
+    headers = dict.fromkeys(("authorization", "x-api-key", "api-key", "cookie", "user-agent", "referer"), secret)
     httpx.post(f"{envoy.http}/v1/chat/completions?key={secret}", json={"prompt": secret}, headers=headers)
     (line,) = envoy.entries(lambda line: line["path"] == "/v1/chat/completions", 1)
     assert calls(edge)[0].query == {"key": [secret]}
@@ -100,6 +102,16 @@ def test_failures_of_providers_do_not_speak_against_a_replica(edge: Upstream, fr
         assert client.get("/any").status_code == 200
     assert envoy.stat("cluster.edges.outlier_detection.ejections_enforced_total") == 0
     assert len(calls(edge)) == 31
+
+
+def test_a_call_that_could_not_be_sent_is_sent_to_another_replica(edge: Upstream, front: Front) -> None:
+    """Of two replicas one is dead and one not ready: with none that is well, both are asked, and one answers."""
+    edge.script = lambda sent: Answer.of({}, 503) if sent.path == "/ready" else answer(sent)
+    envoy = front(EDGES=f"127.0.0.1:{free_port()},{urlsplit(edge.url).netloc}")
+    with httpx.Client(base_url=envoy.http) as client:
+        assert {client.post("/any").status_code for _ in range(30)} == {200}
+    assert len(calls(edge)) == 30
+    assert envoy.stat("cluster.edges.upstream_rq_retry_success") > 0
 
 
 def test_what_envoy_answers_itself_has_the_shape_of_the_gateways_errors(front: Front) -> None:
@@ -140,6 +152,32 @@ def test_more_calls_than_the_limit_are_told_when_to_come_back(edge: Upstream, fr
     assert len(calls(edge)) == 20 - len(refused)
     assert refused[0].headers["retry-after"] == "1"
     assert refused[0].json()["error"]["code"] == "rate_limit_exceeded"
+
+
+def test_grpc_callers_are_told_of_the_limit_in_their_own_terms(front: Front) -> None:
+    envoy = front(RATE_PER_SECOND="1", RATE_BURST="1")
+    with grpc.insecure_channel(envoy.address) as channel:
+        ask: Any = channel.unary_unary("/aigateway.v1.GatewayService/Chat")
+        codes: set[tuple[grpc.StatusCode, str | None]] = set()
+        for _ in range(5):
+            with pytest.raises(grpc.RpcError) as caught:
+                ask(b"")
+            assert isinstance(caught.value, grpc.Call)
+            codes.add((caught.value.code(), caught.value.details()))
+    assert (grpc.StatusCode.RESOURCE_EXHAUSTED, "local_rate_limited") in codes
+
+
+def test_pages_of_one_origin_may_call_by_grpc_web(front: Front) -> None:
+    envoy = front(GRPC_WEB_ORIGIN="https://app.example")
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type,x-grpc-web"}
+    url = f"{envoy.http}/aigateway.v1.GatewayService/Chat"
+    allowed = [
+        httpx.options(url, headers=asked | {"origin": origin}).headers
+        for origin in ("https://app.example", "https://x")
+    ]
+    assert allowed[0]["access-control-allow-origin"] == "https://app.example"
+    assert "x-grpc-web" in allowed[0]["access-control-allow-headers"]
+    assert "access-control-allow-origin" not in allowed[1]
 
 
 def test_more_connections_than_the_limit_are_closed_and_probes_are_not(front: Front) -> None:

@@ -1,0 +1,106 @@
+"""The template: Envoy takes what is made of it in every variant, and what does not fit is refused with the reason."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from support.certificates import Mounted
+from support.envoy import FOLDER, program
+from support.identity import IdentityProvider
+
+RENDER = FOLDER / "render.py"
+TLS, JWT_FILE, JWT_URL, OTLP, REST = "tls", "jwt-file", "jwt-url", "otlp", "rest"
+REST_OF_SETTINGS = [
+    "GRPC_WEB_ORIGIN=https://app.example",
+    "OPERATORS=on",
+    "DNS_SERVER=127.0.0.1:53",
+    "EDGES=a:1,[::1]:2",
+]
+VARIANTS = [
+    tuple(name for name in chosen if name)
+    for chosen in itertools.product(("", TLS), ("", JWT_FILE, JWT_URL), ("", OTLP), ("", REST))
+]
+
+
+def render(folder: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", str(RENDER), "--out", str(folder), *settings]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def settings(variant: tuple[str, ...], folder: Path) -> list[str]:
+    jwt = ["JWT_ISSUER=https://id.example/", "JWT_AUDIENCE=gateway"]
+    given: list[str] = [f"FOLDER={folder}"]
+    if TLS in variant:
+        mounted = Mounted(folder / "tls")
+        given += [f"TLS_CERTIFICATE={mounted.certificate}", f"TLS_KEY={mounted.key}"]
+    if JWT_FILE in variant:
+        keys = folder / "jwks.json"
+        IdentityProvider().write(keys)
+        given += [*jwt, f"JWT_JWKS={keys}"]
+    if JWT_URL in variant:
+        given += [*jwt, "JWT_JWKS=https://id.example/jwks.json"]
+    if OTLP in variant:
+        given += ["OTLP=https://collector.example:4317"]
+    return given + (REST_OF_SETTINGS if REST in variant else [])
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: "+".join(variant) or "plain")
+def test_envoy_takes_every_variant(variant: tuple[str, ...], tmp_path: Path) -> None:
+    made = render(tmp_path, *settings(variant, tmp_path))
+    assert made.returncode == 0, made.stderr
+    command = [program(), "--mode", "validate", "--log-level", "warning", "-c", str(tmp_path / "envoy.yaml")]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert "deprecated" not in checked.stderr.lower()
+
+
+@pytest.mark.parametrize("variant", [(), (TLS,)], ids=["plain", "tls"])
+def test_the_ready_made_files_are_what_the_template_makes(variant: tuple[str, ...], tmp_path: Path) -> None:
+    mount = "/etc/envoy/tls"
+    given = [f"TLS_CERTIFICATE={mount}/tls.crt", f"TLS_KEY={mount}/tls.key"] if variant else []
+    assert render(tmp_path, *given).returncode == 0
+    made = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    kept = FOLDER / "rendered" / (variant[0] if variant else "plain")
+    assert made == {path.name: path.read_text() for path in kept.iterdir()}, "run `make envoy`"
+
+
+def test_envoys_own_door_is_on_loopback() -> None:
+    for path in (FOLDER / "rendered").glob("*/envoy.yaml"):
+        admin = yaml.safe_load(path.read_text())["admin"]["address"]["socket_address"]
+        assert admin == {"address": "127.0.0.1", "port_value": 9901}
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("EDGE=a:1", "`EDGE` is not a setting"),
+        ("EDGES=edge", "`EDGES` must be host:port, not 'edge'"),
+        ("ROUTERS=router:0", "`ROUTERS` must be host:port"),
+        ("ADMIN=0.0.0.0:9901", "`ADMIN` must be on loopback"),
+        ("TLS_KEY=/k", "`TLS_KEY` needs `TLS_CERTIFICATE` too"),
+        ("JWT_JWKS=/k", "`JWT_JWKS` needs `JWT_ISSUER` too"),
+        ("RATE_BURST=many", "`RATE_BURST` must be a whole number"),
+        ("OTLP=collector:4317", "must be an http or https address"),
+        ("OPERATORS=perhaps", "`OPERATORS` must be `on` or `off`"),
+        ('JWT_ISSUER=a"}: b', "`JWT_ISSUER` holds a character"),
+        ("EDGES", "'EDGES' must be NAME=VALUE"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_refused(setting: str, reason: str, tmp_path: Path) -> None:
+    made = render(tmp_path / "out", setting)
+    assert made.returncode == 1
+    assert reason in made.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_setting_is_documented() -> None:
+    listed = subprocess.run(
+        [sys.executable, "-c", "import render; print(*render.SETTINGS)"], cwd=FOLDER, capture_output=True, check=True
+    )
+    readme = (FOLDER / "README.md").read_text()
+    assert [name for name in listed.stdout.decode().split() if f"`{name}`" not in readme] == []
