@@ -3,8 +3,8 @@
 #
 #   drain.sh [ADMIN_PORT] [SECONDS]
 #
-# /ready of the status port turns 503, answers close their connections, new connections are refused; then it waits until
-# no call is under way, at most SECONDS. Needs bash alone: the image of Envoy has no HTTP client.
+# /ready of the status port turns 503 and answers ask callers to connect anew, elsewhere; then it waits until no call is
+# under way, at most SECONDS. Needs bash and sed alone: the image of Envoy has no HTTP client.
 set -euo pipefail
 port=${1:-9901}
 seconds=${2:-60}
