@@ -106,8 +106,8 @@ class Upstream:
     def __init__(self, settings: ProviderSettings, headers: Mapping[str, str]) -> None:
         self._settings = settings
         self._base_url = settings.base_url.rstrip("/")
-        self._headers = [*_JSON_HEADERS, *headers.items(), *settings.headers.items()]
-        self._timeout = {"connect": settings.connect_timeout}
+        self._headers = httpx.Headers([*_JSON_HEADERS, *headers.items(), *settings.headers.items()])
+        self._extensions = {"timeout": {"connect": settings.connect_timeout}}
         self._urls: dict[str, httpx.URL] = {}
         self._transport = AiohttpTransport(verify=False, client=self._session, proxy=_proxy(self._base_url))
 
@@ -132,14 +132,7 @@ class Upstream:
         Raises:
             GatewayError: UPSTREAM_UNREACHABLE or UPSTREAM_TIMEOUT.
         """
-        fields = [*self._headers, *headers.items()] if headers else self._headers
-        request = httpx.Request(
-            method,
-            self._url(path),
-            headers=[*fields, ("content-length", str(len(body)))] if body and len(body) > _SLICE else fields,
-            content=_slices(body) if body and len(body) > _SLICE else body,
-            extensions={"timeout": self._timeout},
-        )
+        request = self._request(method, path, body or b"", headers)
         watch = Watch(self._settings)
         started = time.perf_counter_ns()
         try:
@@ -172,6 +165,21 @@ class Upstream:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._transport.aclose()
+
+    def _request(self, method: str, path: str, body: bytes, more: Mapping[str, str] | None) -> httpx.Request:
+        """The request; aiohttp adds `host`, and the length of what goes in one piece.
+
+        Given as `content`, a body has httpx look through all headers for each request, which takes ten microseconds.
+        """
+        url = self._url(path)
+        fields = httpx.Headers([*self._headers.multi_items(), *more.items()]) if more else self._headers
+        if len(body) > _SLICE:
+            sized = [*fields.multi_items(), ("content-length", str(len(body)))]
+            return httpx.Request(method, url, headers=sized, content=_slices(body), extensions=self._extensions)
+        request = httpx.Request(method, url, stream=httpx.ByteStream(body), extensions=self._extensions)
+        request.headers = fields
+        request.read()
+        return request
 
     def _url(self, path: str) -> httpx.URL:
         url = self._urls.get(path)

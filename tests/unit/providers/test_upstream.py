@@ -43,6 +43,22 @@ async def test_a_large_body_goes_whole_and_with_its_length(size: int) -> None:
     assert (status, sent.headers["content-length"], sent.body == body) == (200, str(size), True)
 
 
+@pytest.mark.parametrize("body", [None, b"{}", b" " * 300_000])
+async def test_a_requests_own_headers_go_with_it_alone(body: bytes | None) -> None:
+    with StandIn(Answer.of({}), Answer.of({})) as acme:
+        upstream = client(acme.url)
+        await upstream.fetch("POST", "/", context=CallContext(), body=body, headers={"x-beta": "on"})
+        await upstream.fetch("POST", "/", context=CallContext(), body=body)
+        await upstream.aclose()
+    with_it, without = [request.headers for request in acme.requests]
+    assert with_it.pop("x-beta") == "on"
+    assert with_it == without
+    assert without["authorization"] == "Bearer k"
+    assert without["content-type"] == "application/json"
+    assert without["content-length"] == str(len(body or b""))
+    assert without["host"] == acme.url.removeprefix("http://")
+
+
 async def test_a_compressed_answer_is_undone() -> None:
     zipped = gzip.compress(b"hello")
     with StandIn(Answer(200, {"content-encoding": "gzip"}, [zipped[:7], zipped[7:]])) as acme:
