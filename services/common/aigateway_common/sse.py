@@ -17,6 +17,9 @@ MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
 """The longest record taken, the same as the largest gRPC message; a longer one is an error, not memory."""
 
 _BOM: Final = b"\xef\xbb\xbf"
+_CR: Final = 13
+_LF: Final = 10
+"""As numbers, which `in` finds several times faster than as bytes of length one."""
 
 
 class SSEvent(NamedTuple):
@@ -39,6 +42,11 @@ class _Lines:
         """Whether a lone CR ends a line, as in SSE."""
         self._after_cr = False
         """The last chunk ended in CR: that ended its line already, and an LF that follows belongs to it."""
+
+    @property
+    def between(self) -> bool:
+        """No line is open."""
+        return not (self._pieces or self._after_cr)
 
     def feed(self, chunk: bytes) -> list[bytes]:
         if self._cr:
@@ -88,6 +96,9 @@ class SSEReader:
 
     def feed(self, chunk: bytes) -> list[SSEvent]:
         """The records that `chunk` completes."""
+        if not (self._data or self._event) and self._lines.between and (whole := _whole(chunk)):
+            self._first = False
+            return whole
         events: list[SSEvent] = []
         for line in self._lines.feed(chunk):
             self._line(line, events)
@@ -119,6 +130,20 @@ class SSEReader:
             self._data.append(value)
         elif name == b"event":
             self._event = value.removeprefix(b" ").decode("utf-8", "replace")
+
+
+def _whole(chunk: bytes) -> list[SSEvent] | None:
+    """The records of a chunk that holds whole ones with a line of data each, as most do; None of any other chunk."""
+    if not (chunk.endswith(b"\n\n") and chunk.startswith(b"data: ")) or _CR in chunk or len(chunk) > MAX_RECORD_BYTES:
+        return None
+    if chunk.find(b"\n") == len(chunk) - 2:
+        return [SSEvent("", chunk[6:-2])]
+    events: list[SSEvent] = []
+    for record in chunk[:-2].split(b"\n\n"):
+        if not record.startswith(b"data: ") or _LF in record:
+            return None
+        events.append(SSEvent("", record[6:]))
+    return events
 
 
 class NDJSONReader:

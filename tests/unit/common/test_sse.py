@@ -65,6 +65,7 @@ def test_any_split_of_any_stream_reads_as_the_specification_says(stream: bytes, 
     ("stream", "events"),
     [
         (b"data: a\n\n", [SSEvent("", b"a")]),
+        (b"data: a\n\ndata: b\n\n", [SSEvent("", b"a"), SSEvent("", b"b")]),
         (b"data:a\r\n\r\n", [SSEvent("", b"a")]),
         (b"data: a\r\rdata: b\r\r", [SSEvent("", b"a"), SSEvent("", b"b")]),
         (b"data: a\ndata: b\n\n", [SSEvent("", b"a\nb")]),
