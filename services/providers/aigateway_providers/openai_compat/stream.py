@@ -108,7 +108,8 @@ class StreamTranslator:
         if usage:
             self._usage = chat_pb2.ChatEvent(usage=to_usage(usage))
         if len(events) > begun:
-            events[begun].extra_json = dump(extra)
+            if extra:
+                events[begun].extra_json = dump(extra)
         else:
             self._leftover(extra, events, usage_only=bool(usage))
 
@@ -142,11 +143,11 @@ class StreamTranslator:
 
     def _differing(self, chunk: dict[str, Any]) -> dict[str, Any]:
         """The chunk's extra fields that `start` has not told."""
-        common = self._common or {}
         _without_head(chunk)
-        for key, value in common.items():
-            if chunk.get(key, _ABSENT) == value:
-                del chunk[key]
+        if chunk and self._common:
+            for key, value in self._common.items():
+                if chunk.get(key, _ABSENT) == value:
+                    del chunk[key]
         return chunk
 
     def _choice(self, choice: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> None:
@@ -184,10 +185,15 @@ class StreamTranslator:
 
     def _delta(self, index: int, state: _ChoiceState, delta: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> None:
         """Add the events of a delta and take what they tell out of it; explicit nulls stay, as the host wrote them."""
+        content = delta.get("content")
+        if len(delta) == 1 and isinstance(content, str):  # as almost always
+            del delta["content"]
+            if content:
+                events.append(chat_pb2.ChatEvent(choice=index, part=state.part("text"), text=content))
+            return
         delta.pop("role", None)
         if reasoning := take_reasoning(delta):
             events.append(chat_pb2.ChatEvent(choice=index, part=state.part("reasoning"), reasoning=reasoning))
-        content = delta.get("content")
         if isinstance(content, str):
             del delta["content"]
             if content:
@@ -270,8 +276,10 @@ def _tell(index: int, state: _ChoiceState, call: _ToolCall, events: list[chat_pb
 
 
 def _without_head(chunk: dict[str, Any]) -> dict[str, Any]:
-    for key in ("id", "object", "created", "model"):
-        chunk.pop(key, None)
+    chunk.pop("id", None)
+    chunk.pop("object", None)
+    chunk.pop("created", None)
+    chunk.pop("model", None)
     return chunk
 
 
