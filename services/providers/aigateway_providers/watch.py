@@ -41,7 +41,7 @@ class Watch:
         self._rang = False
 
     def __enter__(self) -> Self:
-        task = self._task = asyncio.current_task()
+        task = self._task = asyncio.current_task(self._loop)  # which it need not look for then
         assert task is not None  # noqa: S101 - a coroutine waits
         self._cancelling = task.cancelling()
         if self._begun:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from aigateway_providers.upstream import UpstreamResponse
 
 _RESPONSES: Final = message_pb2.DIALECT_OPENAI_RESPONSES
+_STUMBLED: Final = (*upstream_errors.UNREADABLE, AttributeError)
+"""What the translators raise for an answer that is no answer of OpenAI's API."""
 _END_SECONDS: Final = 0.5
 """How long a host may take to end a stream that it called complete; past it the connection is not used again."""
 
@@ -189,11 +191,14 @@ class OpenAICompatAdapter:
         """The events of some records, and the error that came after them."""
         events: list[chat_pb2.ChatEvent] = []
         try:
-            with self._understood():
-                for record in records:
-                    translator.feed(record.data, events)
+            for record in records:
+                translator.feed(record.data, events)
         except GatewayError as failure:
             return events, failure
+        except _STUMBLED as error:
+            strange = self._strange()
+            strange.__cause__ = error
+            return events, strange
         return events, None
 
     @contextmanager
@@ -201,12 +206,15 @@ class OpenAICompatAdapter:
         """An answer that the translators stumble over is the provider's fault."""
         try:
             yield
-        except (*upstream_errors.UNREADABLE, AttributeError) as error:
-            raise GatewayError(
-                "UPSTREAM_INVALID",
-                f"{self._name} answered with JSON that does not follow OpenAI's API",
-                details={"provider": self._name},
-            ) from error
+        except _STUMBLED as error:
+            raise self._strange() from error
+
+    def _strange(self) -> GatewayError:
+        return GatewayError(
+            "UPSTREAM_INVALID",
+            f"{self._name} answered with JSON that does not follow OpenAI's API",
+            details={"provider": self._name},
+        )
 
 
 async def _to_the_end(chunks: AsyncIterator[bytes]) -> None:
