@@ -7,12 +7,11 @@ router, the stream's first event before the status, the caller's disconnect. Not
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aigateway.v1 import chat_pb2, gateway_service_pb2
 from aigateway_common import attributes, metrics
 from aigateway_common.errors import GatewayError
-from grpc import aio
 
 from aigateway_edge import errors, header_values
 from aigateway_edge.exchange import Edge, Exchange
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 _SERVICE: Final = "edge"
+_Answer = gateway_service_pb2.StreamChatResponse
 
 
 class Writer(Protocol):
@@ -115,13 +115,13 @@ class ChatRoute:
         writer = asked.writer(exchange.request_id)
         out = exchange.open_stream(call, writer.fail)
         try:
-            first = await _next(call)
-            if first is None:
+            first = await call.read()
+            if not isinstance(first, _Answer):
                 raise GatewayError("UPSTREAM_INVALID", "the answer ended before it began")
             headers = exchange.routed(first.route, first.timing, _notes(first))
-            await out.send(exchange.late_report(_late(first)) + writer.write(first.events), headers)
-            while (message := await _next(call)) is not None:
-                if data := exchange.late_report(_late(message)) + writer.write(message.events):
+            await out.send(_records(first, writer, exchange), headers)
+            while isinstance(message := await call.read(), _Answer):
+                if data := _records(message, writer, exchange):
                     await out.send(data)
             await out.end(writer.end())
         except asyncio.CancelledError:
@@ -133,17 +133,12 @@ class ChatRoute:
             call.cancel()
 
 
-async def _next(
-    call: aio.UnaryStreamCall[gateway_service_pb2.StreamChatRequest, gateway_service_pb2.StreamChatResponse],
-) -> gateway_service_pb2.StreamChatResponse | None:
-    """The next message; None at the end of the stream."""
-    message = await call.read()
-    return None if message is aio.EOF else cast("gateway_service_pb2.StreamChatResponse", message)
+def _records(message: _Answer, writer: Writer, exchange: Exchange) -> bytes:
+    """What a message shows; a report that came late goes before it."""
+    data = writer.write(message.events)
+    late = [note for event in message.events if event.HasField("finish") for note in event.finish.translation]
+    return exchange.late_report(late) + data if late else data
 
 
-def _notes(first: gateway_service_pb2.StreamChatResponse) -> list[chat_pb2.TranslationNote]:
+def _notes(first: _Answer) -> list[chat_pb2.TranslationNote]:
     return [note for event in first.events if event.HasField("start") for note in event.start.translation]
-
-
-def _late(message: gateway_service_pb2.StreamChatResponse) -> list[chat_pb2.TranslationNote]:
-    return [note for event in message.events if event.HasField("finish") for note in event.finish.translation]
