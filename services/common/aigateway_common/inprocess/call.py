@@ -130,9 +130,10 @@ class StreamCall(_Call, aio.UnaryStreamCall[Any, Any]):
 
     @override
     async def read(self) -> Any:
-        if self._rpc.outcome is None:
+        rpc = self._rpc
+        if rpc.outcome is None and self._style is not _Style.READS:
             self._use(_Style.READS)
-        return await self.next()
+        return rpc.take() if rpc.buffer else await self.next()
 
     @override
     async def wait_for_connection(self) -> None:

@@ -39,10 +39,13 @@ class Context(aio.ServicerContext[Any, Any]):
 
     @override
     async def write(self, message: Any) -> None:
-        self._check_open()
-        if not isinstance(self._rpc, StreamRpc):
+        rpc = self._rpc
+        if rpc.answered or rpc.outcome is not None:
+            self._check_open()
+        if not isinstance(rpc, StreamRpc):
             raise aio.UsageError("a call with one response has no stream to write to")
-        await self._rpc.put(message)
+        if rpc.put(message):
+            await rpc.until_read()
 
     @override
     async def read(self) -> Any:

@@ -199,15 +199,19 @@ class StreamRpc(Rpc):
         self.writers: list[asyncio.Future[None]] = []
         super().__init__(channel, loop, invocation, timeout)
 
-    async def put(self, message: object) -> None:
-        """Send a message, and wait while too many wait to be read."""
+    def put(self, message: object) -> bool:
+        """Send a message; whether too many wait to be read, so that the writer has to wait `until_read`."""
         buffer = self.buffer
         buffer.append(message)
         if self.initial is None:
             self.initial = ()
         if self.waiters:
             wake(self.waiters)
-        while len(buffer) >= BUFFER:
+        return len(buffer) >= BUFFER
+
+    async def until_read(self) -> None:
+        """Wait while too many messages wait to be read."""
+        while len(self.buffer) >= BUFFER:
             writer: asyncio.Future[None] = self.loop.create_future()
             self.writers.append(writer)
             await writer
