@@ -15,6 +15,8 @@ from aigateway_common.errors import GatewayError
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from aigateway_launcher.http_transport import HeadWithBody
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -65,7 +67,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        super().connection_made(transport)
+        super().connection_made(HeadWithBody(transport, self.loop))
         self._watch()
 
     @override
