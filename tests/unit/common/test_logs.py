@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 from aigateway_common import logs
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,6 +91,25 @@ async def test_ids_belong_to_one_task(capsys: pytest.CaptureFixture[str]) -> Non
 )
 def test_what_looks_like_a_key_is_masked(text: str, masked: str) -> None:
     assert logs.mask_text(text) == masked
+
+
+@given(st.text(st.characters(categories=["L", "N"]), min_size=1))
+@example("AIza" + "a" * 35)
+@example("eyJhbGciOiJIUzI1NiJ9")
+@example("bearer")
+def test_an_id_of_ours_never_looks_like_a_key(rest: str) -> None:
+    assert rest.isalnum()
+    assert logs.mask_text(f"req_{rest}") == f"req_{rest}"
+
+
+@pytest.mark.parametrize("given_id", [OPENAI, f"req_{OPENAI}", f"req_a {GROQ}", f"req_a:{GOOGLE}"])
+def test_a_key_given_as_the_id_of_a_call_is_masked_in_its_line(
+    capsys: pytest.CaptureFixture[str], given_id: str
+) -> None:
+    logs.configure("info", json=True)
+    logs.call(logs.get("edge"), "edge", given_id, {"status": 200})
+    (line,) = lines(capsys)
+    assert line["request_id"] == logs.mask_text(given_id)
 
 
 def test_keys_and_prompts_never_appear(capsys: pytest.CaptureFixture[str]) -> None:
