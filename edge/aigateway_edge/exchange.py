@@ -234,6 +234,7 @@ class Exchange:
         return [(b"x-request-id", request_id)]
 
     def _close(self) -> None:
+        self._sse = None  # it knows this exchange: a cycle for the collector
         seconds = (time.monotonic_ns() - self._began) / 1e9
         metrics.call_finished(_SERVICE, self.operation.removeprefix("stream_"), self._provider, self._outcome, seconds)
         if self.edge.telemetry.enabled:

@@ -64,7 +64,7 @@ class SseOut:
         """What is written into a silent stream."""
         self.committed = False
         """Whether the status has been sent."""
-        self._task = asyncio.ensure_future(self._watch())
+        self._task: asyncio.Task[None] | None = asyncio.ensure_future(self._watch())
 
     async def send(self, data: bytes, headers: Headers | None = None) -> None:
         """Write some records; the first time with the status, and with `headers`."""
@@ -76,7 +76,7 @@ class SseOut:
 
     async def end(self, data: bytes) -> None:
         """Write the last records and end the response."""
-        self._task.cancel()
+        self.close()
         async with self._lock:
             if not self.committed:
                 await self._commit([])
@@ -87,7 +87,7 @@ class SseOut:
 
         False, and nothing is written, while the status is still open: then the failure can have its own.
         """
-        self._task.cancel()
+        self.close()
         async with self._lock:
             if self.committed:
                 await self._send({"type": "http.response.body", "body": self._failure(error)})
@@ -95,7 +95,9 @@ class SseOut:
 
     def close(self) -> None:
         """Stop watching."""
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None  # it knows this stream: a cycle for the collector
 
     async def _commit(self, headers: Headers) -> None:
         all_headers = [*_HEADERS, *self._headers, *headers]

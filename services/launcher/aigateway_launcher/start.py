@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 YOUNG: Final = 5000
 """New objects that set off a collection. Calls in flight hold more than Python's 700, so with those a busy gateway
-collects all the time and finds nothing: calls leave no cycles behind, and streams few."""
+collects all the time and finds nothing: calls leave no cycles behind."""
 
 
 def up(overrides: Overrides, *, split: bool, ready_fd: int | None, lifeline_fd: int | None) -> None:
