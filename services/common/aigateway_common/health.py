@@ -33,6 +33,8 @@ class Health(health_pb2_grpc.HealthServicer):
         self._over = False
         self.watchers = 0
         """How many `Watch` streams are open; each of our own channels keeps one."""
+        self._deserted = asyncio.Event()
+        """Nobody watches any more."""
 
     def serving(self) -> None:
         """From now on everything is SERVING."""
@@ -41,6 +43,12 @@ class Health(health_pb2_grpc.HealthServicer):
     def leaving(self) -> None:
         """From now on everything is NOT_SERVING: those who watch send their next calls elsewhere."""
         self._set(_Status.NOT_SERVING)
+
+    async def deserted(self) -> None:
+        """Wait until nobody watches, and so nobody is left who could be told anything."""
+        while self.watchers:
+            self._deserted.clear()
+            await self._deserted.wait()
 
     def drain(self) -> None:
         """From now on everything is NOT_SERVING, for good: watchers are told so, and let go."""
@@ -68,6 +76,8 @@ class Health(health_pb2_grpc.HealthServicer):
             await self._tell(request.service, context)
         finally:
             self.watchers -= 1
+            if not self.watchers:
+                self._deserted.set()
 
     async def _tell(self, service: str, context: _Context) -> None:
         last: int | None = None

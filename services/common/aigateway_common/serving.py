@@ -7,6 +7,7 @@ joining are the launcher's business.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import sys
@@ -116,14 +117,16 @@ class GrpcServer:
     async def drain(self, grace: float) -> None:
         """Stop: report NOT_SERVING, take no more calls, give running ones `grace` seconds, stop the components.
 
-        Where clients watch the health, calls are taken until they have had time to go elsewhere. Components are stopped
+        While clients watch the health, calls are taken until they have had time to go elsewhere. Components are stopped
         in reverse order and share what is left of `grace`.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
         if self._health.watchers:
             self._health.leaving()
-            await asyncio.sleep(min(LINGER, grace))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(LINGER, grace)):
+                    await self._health.deserted()
         self._health.drain()
         await self._server.stop(max(0.0, end - loop.time()))
         while self._started:

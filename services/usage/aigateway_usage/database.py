@@ -18,7 +18,7 @@ import aiosqlite
 from aigateway_common import logs
 from aigateway_common.errors import GatewayError
 from sqlalchemy import URL, Connection, event, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from aigateway_usage import migrate
@@ -220,6 +220,7 @@ def _prepare(connection: AdaptedConnection, _record: Any) -> None:
 
 def _mapped(error: SQLAlchemyError | OSError) -> GatewayError:
     _log.error("the database failed", error=str(getattr(error, "orig", None) or error), kind=type(error).__name__)
-    if isinstance(error, OperationalError | InterfaceError | OSError):
+    if isinstance(error, OperationalError | InterfaceError | InternalError | OSError):
+        # InternalError too: asyncpg says so of a connection that the server ends while something is asked.
         return GatewayError("UNAVAILABLE", "the ledger's database cannot be used right now; try again", retry_after=1)
     return GatewayError("INTERNAL", "the ledger failed; the logs have it")
