@@ -108,8 +108,8 @@ def _show(kills: list[Kill], load: Load, seed: int, seconds: float) -> None:
         during = [call for call in through if call.began < max(one.serving, again) and call.ended > one.at]
         cut = sum(call.outcome == "cut" for call in during)
         refused = sum(call.outcome in ("refused", "unreachable") for call in during)
-        back, answers = one.serving - one.at, again - one.at
-        table.add(one.service, f"{one.at - began:.2f} s", f"{back:.2f} s", f"{answers:.2f} s", cut, refused)
+        back, answers = one.serving - one.at, f"{again - one.at:.2f} s" if again else "after the end"
+        table.add(one.service, f"{one.at - began:.2f} s", f"{back:.2f} s", answers, cut, refused)
     print(table.text())
     print(", ".join(f"{count} {outcome}" for outcome, count in sorted(load.counts().items())))
     failures = Counter(call.detail for call in load.calls if call.outcome in ("refused", "cut", "unreachable"))

@@ -141,7 +141,7 @@ class Policies:
                 self._measure(name)
         if error is None:
             provider.health.succeeded()
-        elif isinstance(error, GatewayError) and failed:
+        elif isinstance(error, GatewayError):
             provider.health.failed(error)
             self._prober.notice(name)
 

@@ -238,6 +238,16 @@ async def test_rate_limits_open_no_breaker(tmp_path: Path) -> None:
     assert len(provider.calls) == 6
 
 
+async def test_an_adapter_that_is_away_opens_no_breaker(tmp_path: Path) -> None:
+    """It is back within seconds, and gRPC knows when; an open breaker would keep callers out for longer."""
+    provider = ScriptedProvider(chat=in_turn(*[fails(GatewayError("UNAVAILABLE", "away"))] * 6, GIVE))
+    async with router(tmp_path, {"acme": provider}, breaker=BreakerPolicy(min_calls=2, open_seconds=60)) as running:
+        for _ in range(6):
+            await refused(running.stub.Chat(chat_request()))
+        assert (await running.stub.Chat(chat_request())).completion == COMPLETION
+    assert len(provider.calls) == 7
+
+
 async def test_one_call_is_let_through_to_see_and_closes_the_breaker(tmp_path: Path) -> None:
     provider = ScriptedProvider(chat=in_turn(fails(BUSY), fails(BUSY), GIVE))
     async with router(tmp_path, {"acme": provider}, breaker=BreakerPolicy(min_calls=2, open_seconds=0.05)) as running:

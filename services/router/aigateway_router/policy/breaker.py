@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
     from aigateway_router.settings import BreakerPolicy
 
-FAILURES: Final = RETRYABLE - {"UPSTREAM_RATE_LIMITED"}
+FAILURES: Final = RETRYABLE - {"UPSTREAM_RATE_LIMITED", "UNAVAILABLE"}
 """Failures that say that a provider is not well.
 
-Not a refused key or a spent account: those errors tell the operator what to do, which an open breaker would hide.
+Not that its adapter is away: gRPC knows at once and finds it again within two seconds, sooner than an open breaker
+would let a call through. Not a refused key or a spent account: those errors tell the operator what to do, which it
+would hide.
 """
 MAX_BREAKERS: Final = 1000
 """Callers choose the names of models, so their number must have an end."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HealthState = Literal["unknown", "healthy", "degraded", "unhealthy"]
 
-COUNTED: Final = FAILURES | {"UPSTREAM_AUTH", "UPSTREAM_BILLING", "UPSTREAM_QUOTA"}
+COUNTED: Final = FAILURES | {"UNAVAILABLE", "UPSTREAM_AUTH", "UPSTREAM_BILLING", "UPSTREAM_QUOTA"}
 """Failures that make a provider no use, whoever calls; more than breakers count, as operators want to see these."""
 WINDOW_SECONDS: Final = 60.0
 """How far is looked back."""

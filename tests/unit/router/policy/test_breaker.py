@@ -46,7 +46,6 @@ def test_only_what_says_that_the_provider_is_not_well_is_a_failure() -> None:
         "UPSTREAM_INVALID",
         "UPSTREAM_UNREACHABLE",
         "UPSTREAM_TIMEOUT",
-        "UNAVAILABLE",
     }
 
 
