@@ -28,15 +28,21 @@ async def first_of(
     Raises what `first` raised when both fail.
     """
     tasks: list[asyncio.Future[_T]] = [asyncio.ensure_future(first)]
-    winner: asyncio.Future[_T] | None = None
     try:
         done, _ = await asyncio.wait(tasks, timeout=after)
         if not done and (other := second()) is not None:
             tasks.append(asyncio.ensure_future(other))
         winner = await _winner(tasks)
-        return winner.result()
-    finally:
-        await _end([task for task in tasks if task is not winner], discard)
+        tasks.remove(winner)
+        try:
+            await _end(tasks, discard)
+        except BaseException:
+            tasks = [winner]  # nobody is left to be given it
+            raise
+    except BaseException:
+        await _end(tasks, discard)
+        raise
+    return winner.result()
 
 
 async def _winner(tasks: list[asyncio.Future[_T]]) -> asyncio.Future[_T]:
@@ -51,8 +57,17 @@ async def _winner(tasks: list[asyncio.Future[_T]]) -> asyncio.Future[_T]:
 
 
 async def _end(losers: list[asyncio.Future[_T]], discard: Callable[[_T], None]) -> None:
+    """Cancel `losers` and wait until they have ended, also when whoever waits is cancelled meanwhile."""
+    cancelled: asyncio.CancelledError | None = None
     for task in losers:
         task.cancel()
-    for result in await asyncio.gather(*losers, return_exceptions=True):
-        if not isinstance(result, BaseException):
-            discard(result)
+    while pending := [task for task in losers if not task.done()]:
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    for task in losers:
+        if not task.cancelled() and task.exception() is None:
+            discard(task.result())
+    if cancelled is not None:
+        raise cancelled

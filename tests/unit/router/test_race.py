@@ -94,3 +94,29 @@ async def test_a_caller_that_leaves_ends_both() -> None:
         await task
     assert first.cancelled
     assert second.cancelled
+
+
+async def test_a_caller_that_leaves_while_the_loser_ends_leaves_no_winner_behind() -> None:
+    first = Try()
+    ending, over = asyncio.Event(), asyncio.Event()
+    discarded: list[str] = []
+
+    async def slow_to_end() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await over.wait()
+        return "second"
+
+    task = asyncio.create_task(first_of(first.run(), slow_to_end, 0, discard=discarded.append))
+    await first.started.wait()
+    await asyncio.sleep(0)
+    first.outcome.set_result("first")
+    await asyncio.wait_for(ending.wait(), 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    over.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert discarded == ["first"]
