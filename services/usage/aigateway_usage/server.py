@@ -14,7 +14,7 @@ from aigateway_common.errors import invalid
 from aigateway_common.telemetry import Telemetry
 from typing_extensions import override
 
-from aigateway_usage import account_server, paging, queries
+from aigateway_usage import account_server, paging, queries, summaries
 from aigateway_usage.account_calls import AccountCalls
 from aigateway_usage.alerts import alerting
 from aigateway_usage.budget_calls import BudgetCalls
@@ -173,7 +173,7 @@ class _Servicer(usage_service_pb2_grpc.UsageServiceServicer):
     async def _summarize(
         self, request: usage_service_pb2.SummarizeAttemptsRequest
     ) -> usage_service_pb2.SummarizeAttemptsResponse:
-        where = queries.conditions(request.filter)
-        columns = queries.grouping(request.group_by)
-        rows = await self._database.read(lambda connection: queries.summary(connection, where, columns))
+        by = summaries.grouping(request.group_by)
+        parts = summaries.selects(request.filter, by)
+        rows = await self._database.read(lambda connection: summaries.summary(connection, parts, by))
         return usage_service_pb2.SummarizeAttemptsResponse(rows=rows)
