@@ -372,9 +372,9 @@ async def test_events_without_a_budget_cost_one_look_a_transaction(
     ledger: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statements: list[str] = []
-    assert ledger.database._engine is not None
+    assert ledger.database._connections is not None
     event.listen(
-        ledger.database._engine.sync_engine,
+        ledger.database._connections.engine,
         "before_cursor_execute",
         lambda *args: statements.append(args[2].replace("INTO ", "").partition(" (")[0].partition(" FROM")[0]),
     )
