@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from aigateway_common.errors import GatewayError
 from aigateway_usage.database import MAX_QUERIES, Database
-from aigateway_usage.inserts import returning_new
 from aigateway_usage.ledger import Ledger, Recorded
 from aigateway_usage.rows import Row, to_row
 from sqlalchemy import text
-from sqlalchemy.dialects import postgresql, sqlite
 from support.accounts import books
 from support.attempts import attempt
 from support.postgres import Postgres
@@ -269,12 +267,3 @@ def slow(connection: Connection) -> None:
     """About a tenth of a second."""
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT sum(i) FROM n"
     connection.execute(text(numbers)).all()
-
-
-@pytest.mark.parametrize(("name", "dialect"), [("sqlite", sqlite), ("postgresql", postgresql)])
-def test_both_databases_leave_known_events_alone(name: str, dialect: Any) -> None:
-    assert str(returning_new(name).compile(dialect=dialect.dialect())).endswith(
-        "ON CONFLICT (event_id) DO NOTHING RETURNING attempts.event_id"
-        if name == "postgresql"
-        else "ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
-    )
