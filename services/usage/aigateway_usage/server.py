@@ -17,12 +17,13 @@ from typing_extensions import override
 from aigateway_usage import account_server, paging, queries, summaries
 from aigateway_usage.account_calls import AccountCalls
 from aigateway_usage.alerts import alerting
-from aigateway_usage.budget_calls import BudgetCalls
+from aigateway_usage.budget_calls import BudgetCalls, now_us
 from aigateway_usage.calls import Calls
 from aigateway_usage.database import Database
 from aigateway_usage.ledger import Ledger
 from aigateway_usage.pricing import Pricer
 from aigateway_usage.rows import from_row, to_row
+from aigateway_usage.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +62,7 @@ class UsageComponent:
         self._budgets = BudgetCalls(self._database, self._pricer)
         self._accounts = account_server.AccountServicer(AccountCalls(self._database), self._budgets, telemetry)
         self._alerts = alerting.Alerting(self._database, settings.alerts, telemetry)
+        self._upkeep = Upkeep(self._database, settings.retention_days, now_us)
         self._background: list[asyncio.Task[None]] = []
 
     def register(self, server: aio.Server) -> None:
@@ -76,6 +78,7 @@ class UsageComponent:
         self._background = [
             asyncio.create_task(self._warm_up(), name="usage-warm-up"),
             asyncio.create_task(self._budgets.sweep_forever(), name="usage-sweep"),
+            asyncio.create_task(self._upkeep.run(), name="usage-upkeep"),
         ]
 
     def _written(self, row: Row) -> None:

@@ -1,9 +1,10 @@
-"""Sums of attempts by hour and by day, and of those that are there already."""
+"""Sums of attempts by hour and by day, also of those that are there already; on PostgreSQL, partitions by month."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,11 @@ _INPUT: Final = (
 )
 _OUTPUT: Final = ("output_text", "output_reasoning")
 _LIMITED: Final = ("input_tokens", "output_tokens", "cost_nano", "duration_us")
+_INDEXES: Final = {
+    "started": "started_at_us, event_id",
+    "request": "request_id",
+    "project": "project, started_at_us",
+}
 _ROWS: Final = 1000
 """Rows of one statement."""
 
@@ -36,8 +42,47 @@ def upgrade() -> None:
     _create()
     connection = op.get_bind()
     if connection.dialect.name == "postgresql":
-        op.execute("LOCK TABLE attempts IN SHARE ROW EXCLUSIVE MODE")
+        _partition(connection)
     fill(connection)
+
+
+def _partition(connection: sa.Connection) -> None:
+    """Make the table one partition of a new one, without copying it.
+
+    A service of the release before cannot write any more, and must not: it would leave the sums as they are. (Its
+    conflicts are those of `event_id`, which is no longer unique by itself.)
+    """
+    connection.exec_driver_sql("LOCK TABLE attempts IN ACCESS EXCLUSIVE MODE")
+    view = connection.exec_driver_sql("SELECT pg_get_viewdef('requests'::regclass)").scalar_one()
+    is_empty = connection.exec_driver_sql("SELECT 1 FROM attempts LIMIT 1").first() is None
+    end, name = _next_month()
+    # By clocks that are wrong.
+    ahead = f"DELETE FROM {name} WHERE started_at_us >= {end} RETURNING *"  # noqa: S608 -- a name and a number of our own
+    for statement in (
+        "DROP VIEW requests",
+        f"ALTER TABLE attempts RENAME TO {name}",
+        f"ALTER TABLE {name} DROP CONSTRAINT attempts_pkey",
+        f"ALTER TABLE {name} ADD PRIMARY KEY (event_id, started_at_us)",
+        *(f"ALTER INDEX ix_attempts_{index} RENAME TO {name}_{index}" for index in _INDEXES),
+        f"CREATE TABLE attempts (LIKE {name} INCLUDING DEFAULTS) PARTITION BY RANGE (started_at_us)",
+        "ALTER TABLE attempts ADD PRIMARY KEY (event_id, started_at_us)",
+        *(f"CREATE INDEX ix_attempts_{index} ON attempts ({columns})" for index, columns in _INDEXES.items()),
+        "CREATE TABLE attempts_default PARTITION OF attempts DEFAULT",
+        f"WITH moved AS ({ahead}) INSERT INTO attempts_default SELECT * FROM moved",  # noqa: S608 -- as above
+        f"DROP TABLE {name}"
+        if is_empty
+        else f"ALTER TABLE attempts ATTACH PARTITION {name} FOR VALUES FROM (MINVALUE) TO ({end})",
+        f"CREATE VIEW requests AS {view}",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+def _next_month() -> tuple[int, str]:
+    """When the next month begins, and the name of the partition of all before."""
+    begin = (datetime.now(UTC).replace(day=1) + timedelta(days=32)).replace(
+        day=1, hour=0, minute=0, second=0, microsecond=0
+    )
+    return int(begin.timestamp()) * 1_000_000, f"attempts_before_{begin:%Y_%m}"
 
 
 def fill(connection: sa.Connection) -> None:
