@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from aigateway_usage.rows import Row
 
 MAX_GROUP: Final = 5000
-"""Attempts in one transaction, unless a single request has more; bounds how long the event loop is held, about five
-microseconds for each."""
+"""Attempts in one transaction, unless a single request has more; bounds how long the event loop shares the interpreter
+with it, or on PostgreSQL is held by it: some ten microseconds for each."""
 
 _log = logs.get("usage")
 

@@ -57,7 +57,7 @@ class Rollups:
     def add(self, connection: Connection, rows: Iterable[Row]) -> None:
         """Count attempts that were just inserted. Locks are taken in one order, or two transactions could deadlock."""
         by_hour, by_key = _tally(rows)
-        ids = self._ids(connection, sorted({place[1] for place in by_hour}, key=digest))
+        ids = self._ids(connection, {named for _, named in by_hour})
         by_day: dict[tuple[int, Dimensions], _Sums] = {}
         for (hour, named), sums in by_hour.items():
             _merge(by_day, (hour // 24, named), sums)
@@ -75,10 +75,10 @@ class Rollups:
         self._known |= self._new
         self._new = {}
 
-    def _ids(self, connection: Connection, named: Sequence[Dimensions]) -> dict[Dimensions, int]:
+    def _ids(self, connection: Connection, named: Iterable[Dimensions]) -> dict[Dimensions, int]:
         self._new = {}  # of a transaction that was never committed
         missing = {digest(each): each for each in named if each not in self._known}
-        for digests in _chunks(list(missing)):
+        for digests in _chunks(sorted(missing)):
             found = _find(connection, digests)
             rows = [(each, *missing[each]) for each in digests if each not in found]
             if rows:

@@ -19,6 +19,8 @@ down_revision: Final = "0002"
 
 _MOST: Final = 10**17
 _DIMENSIONS: Final = ("project", "provider", "status", "requested_model", "sent_model", "answered_model")
+_NEVER_NULL: Final = 3
+"""So many of the first are always there."""
 _INPUT: Final = (
     "input_uncached",
     "input_cache_read",
@@ -33,6 +35,9 @@ _INDEXES: Final = {
     "request": "request_id",
     "project": "project, started_at_us",
 }
+_DAY_US: Final = 86_400_000_000
+_LAST_US: Final = 2**63 - 1
+_WITHIN: Final = "started_at_us BETWEEN :first AND :last"
 _ROWS: Final = 1000
 """Rows of one statement."""
 
@@ -86,10 +91,18 @@ def _next_month() -> tuple[int, str]:
 
 
 def fill(connection: sa.Connection) -> None:
-    """Sum up all attempts; the tables of sums are empty."""
-    _fill_series(connection)
-    name = connection.dialect.name
-    connection.exec_driver_sql(_fill_hours(name))
+    """Sum up all attempts; the tables of sums are empty.
+
+    Day by day, since what is sorted then fits the memory.
+    """
+    name, known, at_us = connection.dialect.name, set[tuple[Any, ...]](), -1
+    hours, next_after = _fill_hours(name), "SELECT min(started_at_us) FROM attempts WHERE started_at_us > :at"
+    while (first := connection.execute(sa.text(next_after), {"at": at_us}).scalar()) is not None:
+        day = first // _DAY_US
+        at_us = min((day + 1) * _DAY_US - 1, _LAST_US)
+        within = {"first": day * _DAY_US, "last": at_us}
+        _fill_series(connection, within, known)
+        connection.execute(sa.text(hours), within)
     connection.exec_driver_sql(_fill_days(name))
     connection.exec_driver_sql(_fill_keys(name))
 
@@ -124,11 +137,13 @@ def _create() -> None:
     )
 
 
-def _fill_series(connection: sa.Connection) -> None:
+def _fill_series(connection: sa.Connection, within: dict[str, int], known: set[tuple[Any, ...]]) -> None:
     names = ", ".join(_DIMENSIONS)
     table = sa.table("attempt_series", *(sa.column(name) for name in ("digest", *_DIMENSIONS)))
-    found = connection.exec_driver_sql(f"SELECT DISTINCT {names} FROM attempts").all()  # noqa: S608 -- constants
-    for rows in _chunks(iter(found)):
+    query = f"SELECT DISTINCT {names} FROM attempts WHERE {_WITHIN}"  # noqa: S608 -- constants of this file
+    new = [row for row in connection.execute(sa.text(query), within) if tuple(row) not in known]
+    known.update(map(tuple, new))
+    for rows in _chunks(iter(new)):
         connection.execute(sa.insert(table), [{"digest": _digest(row), **row._asdict()} for row in rows])
 
 
@@ -156,12 +171,13 @@ def _fill_hours(dialect: str) -> str:
     }
     names = ", ".join(_DIMENSIONS)
     inner = ", ".join(f"{value} AS {name}" for name, value in sums.items())
-    join = " AND ".join(f"s.{name} {same} a.{name}" for name in _DIMENSIONS)
-    outer = ", ".join(_least(name, dialect) if name in _LIMITED else f"a.{name}" for name in sums)
+    join = " AND ".join(f"s.{name} {'=' if at < _NEVER_NULL else same} a.{name}" for at, name in enumerate(_DIMENSIONS))
+    outer = ", ".join(_least(f"a.{name}", dialect) if name in _LIMITED else f"a.{name}" for name in sums)
     return f"""
 INSERT INTO attempt_hours (hour, series, {", ".join(sums)})
-SELECT a.hour, (SELECT s.id FROM attempt_series s WHERE {join}), {outer}
-FROM (SELECT started_at_us / 3600000000 AS hour, {names}, {inner} FROM attempts GROUP BY 1, {names}) a
+SELECT a.hour, s.id, {outer}
+FROM (SELECT started_at_us / 3600000000 AS hour, {names}, {inner} FROM attempts WHERE {_WITHIN} GROUP BY 1, {names}) a
+JOIN attempt_series s ON {join}
 """  # noqa: S608 -- the parts are constants of this file
 
 
