@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from aigateway.v1 import usage_service_pb2
 from aigateway_common.errors import invalid
-from sqlalchemy import BigInteger, ColumnElement, and_, case, func, literal, literal_column, or_, select, union_all
+from sqlalchemy import BigInteger, ColumnElement, and_, case, func, literal_column, or_, select, union_all
 
 from aigateway_usage import queries, spans
 from aigateway_usage.rollups import DAY_US, MOST
 from aigateway_usage.tables import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES, attempts, days, hours, series
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Connection, Select, Table
+    from sqlalchemy import Connection, FromClause, Select, Table
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = "day"
-_STATUS: Final = "status"
 _Key = usage_service_pb2.SummaryKey
 _KEYS: Final[dict[int, str]] = {
     _Key.SUMMARY_KEY_MODEL: "sent_model",
     _Key.SUMMARY_KEY_PROVIDER: "provider",
     _Key.SUMMARY_KEY_PROJECT: "project",
-    _Key.SUMMARY_KEY_STATUS: _STATUS,
+    _Key.SUMMARY_KEY_STATUS: "status",
     _Key.SUMMARY_KEY_DAY: _DAY,
 }
 _MAX_INT64: Final = 2**63 - 1
-_SUMS: Final = ("attempts", "unpriced", "input_tokens", "output_tokens", "duration_us", "cost_usd")
+_STATUSES: Final = {"errors": "error", "cancelled": "cancelled", "answered": "ok"}
+_ADDED: Final = ("attempts", "unpriced", "input_tokens", "output_tokens", "duration_us", "cost_usd")
+_SUMS: Final = ("attempts", *_STATUSES, *_ADDED[1:])
+"""What a row of a part holds beside its keys; its duration is that of answered attempts."""
 
 
 def grouping(keys: Sequence[usage_service_pb2.SummaryKey.ValueType]) -> list[str]:
@@ -49,23 +51,22 @@ def grouping(keys: Sequence[usage_service_pb2.SummaryKey.ValueType]) -> list[str
 
 
 def selects(selection: usage_service_pb2.AttemptFilter, by: Sequence[str]) -> list[Select[Any]]:
-    """What to add up: each answers rows of the columns `by`, the status and sums.
+    """What to add up: each answers rows of the columns `by` and of `_SUMS`.
 
     Raises:
         GatewayError: INVALID_REQUEST that names a field of the filter.
     """
-    where = queries.conditions(selection)
     if selection.request_id:
-        return [_of_attempts(where, by)]
-    of_series = queries.of_kind(selection, series)
+        return [_of_attempts(queries.conditions(selection), by)]
+    of_series, of_attempts = queries.of_kind(selection, series), queries.of_kind(selection, attempts)
     from_us = selection.from_us if selection.HasField("from_us") else None
     until_us = selection.until_us if selection.HasField("until_us") else None
     parts = spans.parts(from_us, until_us)
     started = attempts.c.started_at_us
     return [
-        *(_of_rollups(days, days.c.day, each, of_series, by) for each in parts.days),
-        *(_of_rollups(hours, hours.c.hour, each, of_series, by) for each in parts.hours),
-        *(_of_attempts([*where, started >= each.first, started < each.end], by) for each in parts.rest),
+        *(_of_rollups(days, _within(days.c.day, each), of_series, by) for each in parts.days),
+        *(_of_rollups(hours, _within(hours.c.hour, each), of_series, by) for each in parts.hours),
+        *(_of_attempts([_within(started, each), *of_attempts], by) for each in parts.rest),
     ]
 
 
@@ -76,82 +77,92 @@ def summary(
     if not parts:
         return [] if by else [usage_service_pb2.SummaryRow()]
     every = union_all(*parts).subquery()
-    count = func.sum(every.c.attempts).label("total")
     columns = [every.c[name] for name in by]
-    query = (
-        select(
-            *columns,
-            count,
-            *(_when(every.c.attempts, every.c.status == status) for status in ("error", "cancelled", "ok")),
-            *(func.sum(every.c[name]) for name in ("input_tokens", "output_tokens", "cost_usd", "unpriced")),
-            _when(every.c.duration_us, every.c.status == "ok"),
-        )
-        .group_by(*columns)
-        .order_by(count.desc(), *columns)
-    )
-    return [_summary_row(tuple(row), by) for row in connection.execute(query)]
+    sums = [every.c[name] if len(parts) == 1 else func.sum(every.c[name]).label(name) for name in _SUMS]
+    query = select(*sums, *columns).order_by(sums[0].desc(), *columns)
+    if len(parts) > 1:
+        query = query.group_by(*columns)
+    keys = [_day if name == _DAY else _text for name in by]
+    return [_summary_row(row, keys) for row in connection.execute(query).tuples()]
 
 
 def _of_rollups(
-    table: Table,
-    at: ColumnElement[int],
-    stretch: spans.Stretch,
-    where: Sequence[ColumnElement[bool]],
-    by: Sequence[str],
+    table: Table, within: ColumnElement[bool], of_series: Sequence[ColumnElement[bool]], by: Sequence[str]
 ) -> Select[Any]:
-    """Sums of a series first, which is a number, then what the series stands for."""
-    day = (table.c.day if table is days else table.c.hour // literal_column("24", BigInteger)).label(_DAY)
-    inner_by = [table.c.series, *([day] if _DAY in by else [])]
-    inner = select(*inner_by, *(func.sum(table.c[name]).label(name) for name in _SUMS))
-    inner = inner.where(at >= stretch.first, at < stretch.end)
-    if where:
-        inner = inner.where(table.c.series.in_(select(series.c.id).where(*where)))
-    found = inner.group_by(*inner_by).subquery()
-    columns = [found.c.day if name == _DAY else series.c[name] for name in _columns(by)]
-    return select(*columns, *(found.c[name] for name in _SUMS)).join_from(found, series, series.c.id == found.c.series)
+    """By days, the sums are grouped by what their series stand for; else by series first, which are but numbers."""
+    where = [within, table.c.series.in_(select(series.c.id).where(*of_series))] if of_series else [within]
+    found: FromClause = table
+    if _DAY not in by:
+        added = (func.sum(table.c[name]).label(name) for name in _ADDED)
+        found = select(table.c.series, *added).where(*where).group_by(table.c.series).subquery()
+        where = []
+    day = table.c.day if table is days else table.c.hour // literal_column("24", BigInteger)
+    columns = [day.label(_DAY) if name == _DAY else series.c[name] for name in by]
+    query = _grouped(columns, series.c.status, {name: found.c[name] for name in _ADDED})
+    return query.select_from(found.join(series, series.c.id == found.c.series)).where(*where)
 
 
 def _of_attempts(where: Sequence[ColumnElement[bool]], by: Sequence[str]) -> Select[Any]:
     c = attempts.c
     day = (c.started_at_us // literal_column(str(DAY_US), BigInteger)).label(_DAY)
-    columns = [day if name == _DAY else c[name] for name in _columns(by)]
-    sums = {
-        "attempts": literal(1, BigInteger),
+    values: dict[str, ColumnElement[Any]] = {
+        "attempts": literal_column("1", BigInteger),
         "unpriced": case((_unpriced(), 1), else_=0),
         "input_tokens": _total(INPUT_CLASSES),
         "output_tokens": _total(OUTPUT_CLASSES),
         "duration_us": _limited(c.duration_us),
-        "cost_usd": func.coalesce(c.cost_usd, 0.0),
+        "cost_usd": c.cost_usd,
     }
-    return select(*columns, *(sums[name].label(name) for name in _SUMS)).where(*where)
+    return _grouped([day if name == _DAY else c[name] for name in by], c.status, values).where(*where)
 
 
-def _columns(by: Sequence[str]) -> list[str]:
-    return [*by, *([] if _STATUS in by else [_STATUS])]
+def _grouped(
+    columns: Sequence[ColumnElement[Any]], status: ColumnElement[str], values: dict[str, ColumnElement[Any]]
+) -> Select[Any]:
+    sums: dict[str, ColumnElement[Any]] = {name: values[name] for name in _ADDED}
+    sums |= {name: case((status == word, values["attempts"]), else_=0) for name, word in _STATUSES.items()}
+    sums["duration_us"] = case((status == _STATUSES["answered"], values["duration_us"]), else_=0)
+    return select(*columns, *(func.sum(sums[name]).label(name) for name in _SUMS)).group_by(*columns)
 
 
-def _summary_row(row: tuple[Any, ...], by: Sequence[str]) -> usage_service_pb2.SummaryRow:
-    keys, sums = row[: len(by)], row[len(by) :]
-    usd = float(sums[6] or 0)
-    total, errors, cancelled, answered, tokens_in, tokens_out, _, unpriced, duration = (
-        min(int(each or 0), _MAX_INT64) for each in sums
-    )
+def _within(column: ColumnElement[int], stretch: spans.Stretch) -> ColumnElement[bool]:
+    return and_(column >= stretch.first, column < stretch.end)
+
+
+def _summary_row(row: Sequence[Any], keys: Sequence[Callable[[Any], str]]) -> usage_service_pb2.SummaryRow:
+    attempts_, errors, cancelled, answered, unpriced, tokens_in, tokens_out, duration, usd, *named = row
     return usage_service_pb2.SummaryRow(
-        keys=[_key(value, name) for value, name in zip(keys, by, strict=True)],
-        attempts=total,
-        errors=errors,
-        cancelled=cancelled,
-        input_tokens=tokens_in,
-        output_tokens=tokens_out,
-        cost_usd=usd,
-        unpriced=unpriced,
-        mean_duration_us=round(Fraction(duration, answered)) if answered else 0,
+        keys=[key(value) for key, value in zip(keys, named, strict=True)],
+        attempts=_whole(attempts_),
+        errors=_whole(errors),
+        cancelled=_whole(cancelled),
+        input_tokens=_whole(tokens_in),
+        output_tokens=_whole(tokens_out),
+        cost_usd=usd or 0.0,
+        unpriced=_whole(unpriced),
+        mean_duration_us=_mean(int(duration), int(answered)) if answered else 0,
     )
 
 
-def _key(value: Any, name: str) -> str:
-    if name == _DAY:
-        return (_EPOCH + timedelta(days=value)).date().isoformat()
+def _whole(value: Any) -> int:
+    """A sum: None of nothing, a decimal of PostgreSQL."""
+    if type(value) is int:
+        return value
+    return min(int(value), _MAX_INT64) if value else 0
+
+
+def _mean(total: int, count: int) -> int:
+    """To the nearest, of two the even one, as `round` does; a `Fraction` takes as long as the rest of the row."""
+    whole, rest = divmod(total, count)
+    return whole + (2 * rest > count or (2 * rest == count and whole % 2))
+
+
+@lru_cache(maxsize=4096)
+def _day(value: int) -> str:
+    return (_EPOCH + timedelta(days=value)).date().isoformat()
+
+
+def _text(value: str | None) -> str:
     return value or ""
 
 
@@ -170,7 +181,3 @@ def _unpriced() -> ColumnElement[bool]:
     c = attempts.c
     used = func.coalesce(*(c[name] for name in TOKEN_CLASSES)).is_not(None)
     return and_(c.cost_usd.is_(None), or_(c.status != "error", used))
-
-
-def _when(counted: ColumnElement[int], condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.sum(case((condition, counted), else_=0))
