@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _T = TypeVar("_T")
-_CACHE_KIB: Final = 64 * 1024
-"""Of the writer: what a ledger of millions writes to is spread over some thousand pages."""
+_CACHE_KIB: Final = 16 * 1024
+"""Of each connection: the pages that a ledger of millions writes to again and again are some thousand."""
 
 _INTERRUPTED_EVERY: Final = 0.1
 """Seconds: between two statements there is nothing to interrupt."""
