@@ -201,11 +201,13 @@ async def summaries(service: Service) -> None:
 
 async def _ask(service: Service, name: str, chosen: usage_service_pb2.AttemptFilter, keys: list[str]) -> None:
     request = usage_service_pb2.SummarizeAttemptsRequest(filter=chosen, group_by=[KEYS[key] for key in keys])
-    times = []
+    times, before = [], service.cpu()
     for _ in range(ASKED):
         begun = time.perf_counter()
-        await service.usage.SummarizeAttempts(request)
+        answer = await service.usage.SummarizeAttempts(request)
         times.append(time.perf_counter() - begun)
+    show(f"{name}, rows", len(answer.rows), "rows")
+    show(name, (service.cpu() - before) / ASKED * 1e3, "CPU ms per call")
     show(f"{name}, median", statistics.median(times) * 1e3, "ms")
     show(f"{name}, slowest", max(times) * 1e3, "ms")
 
@@ -227,12 +229,13 @@ async def measure(empty: str, full: str, count: int) -> None:
     async with served(empty) as service:
         await ingest(service, "empty", seed=1)
         await call_costs(service, "empty")
+        await ingest(service, "empty, under budgets", seed=2)
     await fill(full, count)
     async with served(full) as service:
-        await ingest(service, "full", seed=2)
+        await ingest(service, "full", seed=1)
         await summaries(service)
         await call_costs(service, "full")
-        await ingest(service, "full, again", seed=3)
+        await ingest(service, "full, under budgets", seed=2)
 
 
 @contextlib.contextmanager
