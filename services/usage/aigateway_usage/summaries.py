@@ -83,7 +83,7 @@ def summary(
     if len(parts) > 1:
         query = query.group_by(*columns)
     keys = [_day if name == _DAY else _text for name in by]
-    return [_summary_row(row, keys) for row in connection.execute(query).tuples()]
+    return [_summary_row(tuple(row), keys) for row in connection.execute(query)]
 
 
 def _of_rollups(
@@ -129,7 +129,7 @@ def _within(column: ColumnElement[int], stretch: spans.Stretch) -> ColumnElement
     return and_(column >= stretch.first, column < stretch.end)
 
 
-def _summary_row(row: Sequence[Any], keys: Sequence[Callable[[Any], str]]) -> usage_service_pb2.SummaryRow:
+def _summary_row(row: tuple[Any, ...], keys: Sequence[Callable[[Any], str]]) -> usage_service_pb2.SummaryRow:
     attempts_, errors, cancelled, answered, unpriced, tokens_in, tokens_out, duration, usd, *named = row
     return usage_service_pb2.SummaryRow(
         keys=[key(value) for key, value in zip(keys, named, strict=True)],
