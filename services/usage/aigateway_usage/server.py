@@ -178,5 +178,10 @@ class _Servicer(usage_service_pb2_grpc.UsageServiceServicer):
     ) -> usage_service_pb2.SummarizeAttemptsResponse:
         by = summaries.grouping(request.group_by)
         parts = summaries.selects(request.filter, by)
-        rows = await self._database.read(lambda connection: summaries.summary(connection, parts, by))
-        return usage_service_pb2.SummarizeAttemptsResponse(rows=rows)
+        found = await self._database.read(lambda connection: summaries.summary(connection, parts, by))
+        answer = usage_service_pb2.SummarizeAttemptsResponse()
+        for index, row in enumerate(found):
+            if index and index % _SLICE == 0:
+                await asyncio.sleep(0)
+            answer.rows.append(summaries.to_row(row, by))
+        return answer

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aigateway.v1 import usage_service_pb2
 from aigateway_common.errors import invalid
-from sqlalchemy import BigInteger, ColumnElement, and_, case, func, literal_column, or_, select, union_all
+from sqlalchemy import BigInteger, ColumnElement, and_, case, cast, func, literal_column, or_, select, union_all
 
 from aigateway_usage import queries, spans
 from aigateway_usage.rollups import DAY_US, MOST
 from aigateway_usage.tables import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES, attempts, days, hours, series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from sqlalchemy import Connection, FromClause, Select, Table
+    from sqlalchemy import Connection, FromClause, Label, Select, Table
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = "day"
@@ -70,20 +70,40 @@ def selects(selection: usage_service_pb2.AttemptFilter, by: Sequence[str]) -> li
     ]
 
 
-def summary(
-    connection: Connection, parts: Sequence[Select[Any]], by: Sequence[str]
-) -> list[usage_service_pb2.SummaryRow]:
-    """One row per combination of the columns' values, most attempts first; one row in all without columns."""
+def summary(connection: Connection, parts: Sequence[Select[Any]], by: Sequence[str]) -> list[tuple[Any, ...]]:
+    """One row per combination of the columns' values, most attempts first; one row in all without columns.
+
+    A row is `_SUMS`, then the values; `to_row` makes it what callers get.
+    """
     if not parts:
-        return [] if by else [usage_service_pb2.SummaryRow()]
+        return [] if by else [(0,) * len(_SUMS)]
     every = union_all(*parts).subquery()
     columns = [every.c[name] for name in by]
-    sums = [every.c[name] if len(parts) == 1 else func.sum(every.c[name]).label(name) for name in _SUMS]
+    sums: list[ColumnElement[Any]] = [
+        every.c[name] if len(parts) == 1 else func.sum(every.c[name]).label(name) for name in _SUMS
+    ]
+    if connection.dialect.name == "postgresql":
+        sums = [each if each.name == "cost_usd" else _whole_number(each) for each in sums]
     query = select(*sums, *columns).order_by(sums[0].desc(), *columns)
     if len(parts) > 1:
         query = query.group_by(*columns)
-    keys = [_day if name == _DAY else _text for name in by]
-    return [_summary_row(tuple(row), keys) for row in connection.execute(query)]
+    return [tuple(row) for row in connection.execute(query)]
+
+
+def to_row(row: tuple[Any, ...], by: Sequence[str]) -> usage_service_pb2.SummaryRow:
+    """What callers get."""
+    attempts_, errors, cancelled, answered, unpriced, tokens_in, tokens_out, duration, usd, *named = row
+    return usage_service_pb2.SummaryRow(
+        keys=[_day(value) if name == _DAY else value or "" for name, value in zip(by, named, strict=True)],
+        attempts=_whole(attempts_),
+        errors=_whole(errors),
+        cancelled=_whole(cancelled),
+        input_tokens=_whole(tokens_in),
+        output_tokens=_whole(tokens_out),
+        cost_usd=usd or 0.0,
+        unpriced=_whole(unpriced),
+        mean_duration_us=_mean(int(duration), int(answered)) if answered else 0,
+    )
 
 
 def _of_rollups(
@@ -125,27 +145,17 @@ def _grouped(
     return select(*columns, *(func.sum(sums[name]).label(name) for name in _SUMS)).group_by(*columns)
 
 
+def _whole_number(value: ColumnElement[Any]) -> Label[int]:
+    """PostgreSQL's sums are decimals, each of which takes as long to read as the rest of its row."""
+    return cast(func.least(func.coalesce(value, 0), _MAX_INT64), BigInteger).label(value.name)
+
+
 def _within(column: ColumnElement[int], stretch: spans.Stretch) -> ColumnElement[bool]:
     return and_(column >= stretch.first, column < stretch.end)
 
 
-def _summary_row(row: tuple[Any, ...], keys: Sequence[Callable[[Any], str]]) -> usage_service_pb2.SummaryRow:
-    attempts_, errors, cancelled, answered, unpriced, tokens_in, tokens_out, duration, usd, *named = row
-    return usage_service_pb2.SummaryRow(
-        keys=[key(value) for key, value in zip(keys, named, strict=True)],
-        attempts=_whole(attempts_),
-        errors=_whole(errors),
-        cancelled=_whole(cancelled),
-        input_tokens=_whole(tokens_in),
-        output_tokens=_whole(tokens_out),
-        cost_usd=usd or 0.0,
-        unpriced=_whole(unpriced),
-        mean_duration_us=_mean(int(duration), int(answered)) if answered else 0,
-    )
-
-
 def _whole(value: Any) -> int:
-    """A sum: None of nothing, a decimal of PostgreSQL."""
+    """A sum: None of nothing, a double of what no whole number of SQLite holds."""
     if type(value) is int:
         return value
     return min(int(value), _MAX_INT64) if value else 0
@@ -160,10 +170,6 @@ def _mean(total: int, count: int) -> int:
 @lru_cache(maxsize=4096)
 def _day(value: int) -> str:
     return (_EPOCH + timedelta(days=value)).date().isoformat()
-
-
-def _text(value: str | None) -> str:
-    return value or ""
 
 
 def _total(classes: Sequence[str]) -> ColumnElement[int]:

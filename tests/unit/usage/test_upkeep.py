@@ -56,7 +56,7 @@ def rows(count: int) -> list[Row]:
     return [to_row(varied(number, chance), 0) for number in range(count)]
 
 
-async def summed(kept: Books) -> list[usage_service_pb2.SummaryRow]:
+async def summed(kept: Books) -> list[tuple[object, ...]]:
     by = summaries.grouping([usage_service_pb2.SUMMARY_KEY_DAY, usage_service_pb2.SUMMARY_KEY_PROJECT])
     parts = summaries.selects(usage_service_pb2.AttemptFilter(), by)
     return await kept.database.read(lambda connection: summaries.summary(connection, parts, by))
