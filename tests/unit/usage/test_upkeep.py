@@ -181,6 +181,15 @@ async def test_an_older_ledger_becomes_a_partition(postgres: Postgres) -> None:
         assert await kept.rows("SELECT count(*) FROM attempts") == [(1,)]
 
 
+async def test_a_service_of_the_release_before_cannot_write_past_the_sums(on_postgres: Books) -> None:
+    """It is told of an error that its sender repeats, until a newer one takes the attempt."""
+    await on_postgres.record(1, 1)
+    as_before = "INSERT INTO attempts SELECT * FROM attempts ON CONFLICT (event_id) DO NOTHING"
+    with pytest.raises(GatewayError) as caught:
+        await on_postgres.database.write(lambda connection: connection.execute(text(as_before)))
+    assert caught.value.reason.name == "INTERNAL"
+
+
 @pytest.mark.parametrize(("days", "expected"), [(1, NOON // DAY_US - 1), (30, NOON // DAY_US - 30)])
 def test_whole_days_go(days: int, expected: int) -> None:
     assert retention.horizon(NOON, days) == expected * DAY_US
