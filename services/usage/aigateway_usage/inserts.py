@@ -35,6 +35,9 @@ def insert(connection: Connection, rows: Sequence[Row]) -> set[str]:
         if done.rowcount == len(rows):
             return {row["event_id"] for row in rows}
         connection.rollback()
+    else:
+        # In one order everywhere, or two services that are sent the same events would wait for each other.
+        rows = sorted(rows, key=itemgetter("event_id"))
     new = set[str]()
     for start in range(0, len(rows), _CHUNK):
         part = rows[start : start + _CHUNK]

@@ -165,14 +165,16 @@ async def test_sums_are_what_adding_up_attempts_gives(database_url: str, seed: i
 
 async def test_several_services_that_record_at_once_lose_and_double_nothing(database_url: str) -> None:
     chance = random.Random(7)
-    events = [varied(number, chance) for number in range(600)]
+    events = [varied(number, chance) for number in range(1500)]
     async with AsyncExitStack() as stack:
         services = [await stack.enter_async_context(service(database_url)) for _ in range(3)]
 
         async def deliver(usage: UsageServiceAsyncStub, seed: int) -> int:
-            order = random.Random(seed).sample(range(0, len(events), 20), len(events) // 20)
-            answers = [await usage.RecordAttempts(record(*events[start : start + 20])) for start in order]
-            return sum(answer.recorded for answer in answers)
+            order, new = random.Random(seed), 0
+            for start in range(0, len(events), 300):
+                batch = events[start : start + 600]  # what the others deliver too, in another order
+                new += (await usage.RecordAttempts(record(*order.sample(batch, len(batch))))).recorded
+            return new
 
         new = await asyncio.gather(*(deliver(each.usage, seed) for seed, each in enumerate(services)))
         assert sum(new) == len(events)
