@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 PORTION: Final = 1000
-"""Attempts that one transaction removes; some hundredths of a second."""
+"""Attempts that one transaction removes, in some milliseconds."""
 
 
 def horizon(now_us: int, days: int) -> int:
