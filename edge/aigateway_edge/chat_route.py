@@ -135,8 +135,9 @@ class ChatRoute:
 
 def _records(message: _Answer, writer: Writer, exchange: Exchange) -> bytes:
     """What a message shows; a report that came late goes before it."""
-    data = writer.write(message.events)
-    late = [note for event in message.events if event.HasField("finish") for note in event.finish.translation]
+    events = list(message.events)
+    data = writer.write(events)
+    late = [note for event in events if event.HasField("finish") for note in event.finish.translation]
     return exchange.late_report(late) + data if late else data
 
 
