@@ -189,9 +189,9 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
             estimate = metering.of_chat(call.caller, asked)
             async with self._limited(call, estimate) as hold:
                 metrics.stream_opened("router")
-                meter = estimate and metering.StreamMeter(estimate.prompt, context.write)
+                meter = estimate and metering.StreamMeter(estimate.prompt)
                 try:
-                    await self._dispatcher.stream(call, asked, steps, meter.write if meter else context.write)
+                    await self._dispatcher.stream(call, asked, steps, context.write, meter)
                 finally:
                     hold.used = meter.tokens() if meter else 0
                     metrics.stream_closed("router")
