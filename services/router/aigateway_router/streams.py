@@ -123,12 +123,14 @@ class Stream:
         """
         attempt, state = self._attempt, self.state
         held = await self._pass_on(outlet, self._held, [])
-        while (message := await self._next()) is not None:
+        message = await self._next()
+        while message is not None:
             state.follow(message.events)
             if held or state.complete or attempt.recorded:
                 held = await self._pass_on(outlet, message.events, held)
             else:
                 await outlet.copy(message)
+            message = await self._read()
         if not attempt.recorded:
             state.check_ended()
             self._succeeded()
@@ -151,7 +153,7 @@ class Stream:
         return []
 
     async def _next(self) -> _Events | None:
-        """The next message after those that `open` has read."""
+        """The first message after those that `open` has read."""
         if self._ended:
             return None
         if (reading := self._reading) is None:
