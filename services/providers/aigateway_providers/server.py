@@ -151,7 +151,10 @@ class _ProviderServicer(provider_service_pb2_grpc.ProviderServiceServicer):
                 self._ended(choice.native_finish_reason)
             if completion.HasField("usage"):
                 call.used(completion.usage)
-            return provider_service_pb2.ProviderServiceChatResponse(completion=completion, timing=call.timing())
+            response = provider_service_pb2.ProviderServiceChatResponse()
+            response.completion.CopyFrom(completion)
+            response.timing.CopyFrom(call.timing())
+            return response
 
         return await self._serve(attributes.CHAT, request.call.model, context, answer)
 

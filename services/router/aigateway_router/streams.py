@@ -58,7 +58,8 @@ class Stream:
         """Send it, and read until there is content, or the end. Raises GatewayError."""
         call = self._errand.call
         with self._guard.watching(call, self._attempt, self._span, self._guess):
-            sent = provider_service_pb2.ProviderServiceStreamChatRequest(call=self._request)
+            sent = provider_service_pb2.ProviderServiceStreamChatRequest()
+            sent.call.CopyFrom(self._request)
             sent.call.model = self._errand.target.model
             timeout = self._guard.timeout(call)
             self._rpc = stub.StreamChat(sent, timeout=timeout, metadata=metadata(call, self._span))
