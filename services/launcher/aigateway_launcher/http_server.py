@@ -17,10 +17,17 @@ from typing_extensions import override
 from aigateway_launcher.http_protocol import Gate, HttpProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Collection, Generator, Iterable
 
 _UNACKNOWLEDGED_SECONDS: Final = 60
 """A client that takes no byte for so long, or has vanished, is disconnected by the system, where it can do that."""
+
+_ACCEPTED_AT_ONCE: Final = 16
+"""Connections that a turn of the event loop accepts.
+
+libuv, and so uvloop, accepts one for each listening descriptor (https://github.com/libuv/libuv/pull/3696): with one
+descriptor the connections of a busy server would wait for seconds.
+"""
 
 
 class _Server(uvicorn.Server):
@@ -40,7 +47,7 @@ class HttpServer:
         host: Where to listen.
         port: 0 takes a free one.
         leaving: Called when the server is about to stop, while it still takes connections.
-        gate: The limits of connections.
+        gate: The limits of connections and of calls.
     """
 
     def __init__(
@@ -68,9 +75,15 @@ class HttpServer:
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def connections(self) -> Collection[object]:
+        """Those that are open."""
+        return self._server.server_state.connections
+
     async def start(self) -> None:
         """Accept connections."""
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        sockets = [self._socket, *(self._socket.dup() for _ in range(_ACCEPTED_AT_ONCE - 1))]
+        self._task = asyncio.create_task(self._server.serve(sockets=sockets))
         while not self._server.started:
             if self._task.done():
                 self._task.result()
@@ -97,6 +110,8 @@ class HttpServer:
         self._server.config.timeout_graceful_shutdown = max(1, int(end - loop.time()))
         self._server.should_exit = True
         await self._task
+        if self._gate.load is not None:
+            self._gate.load.stop()
 
 
 def listen(host: str, port: int) -> socket.socket:
