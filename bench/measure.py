@@ -1,0 +1,99 @@
+"""Measures one cell once: a load goes on, and in the middle of it the accounts are read twice.
+
+Between the two readings as many calls begin as end, so that no call is counted half; callers and mock are other
+processes than what is measured.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from bench import account, grpc_load
+from bench.bodies import body
+from bench.cases import Case, Span
+from bench.generators import Generator, generator
+from bench.load import PATH
+from bench.rows import Row
+from bench.servers import Counting, Server
+
+RAMP = 1.0
+"""Seconds in which the callers of paced streams begin, as long as a stream takes, so that they do not march in step."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What takes part in a measurement."""
+
+    row: Row
+    server: Server
+    processes: list[tuple[str, psutil.Process]]
+    mock: Counting
+    records: dict[str, int] = field(default_factory=dict)
+    """How many a stream of each model has."""
+
+    def cell(self, case: Case, span: Span) -> dict[str, Any]:
+        """The figures of one round."""
+        per_call = self._records(case) if case.stream else 1
+        ramp = RAMP if case.model == "bench-paced" and case.at_once > 1 else 0.0
+        with generator(self.row, self.server, case, span.warm, ramp, self.mock.count) as load:
+            time.sleep(ramp + span.warm)
+            found = self._window(load, case, span, per_call)
+            return found | load.finish()
+
+    def _window(self, load: Generator, case: Case, span: Span, per_call: int) -> dict[str, Any]:
+        others = [("mock", psutil.Process(self.mock.process.pid)), ("load", psutil.Process(load.process.pid))]
+        began, machine, own = time.perf_counter(), account.machine_cpu_ms(), time.process_time()
+        helped, before, units = account.cpu_ms(others), account.cpu_ms(self.processes), load.units()
+        while True:
+            time.sleep(span.window / 4)
+            seconds, calls = time.perf_counter() - began, (load.units() - units) / per_call
+            if seconds >= span.longest or (seconds >= span.window and calls >= 2 * case.at_once):
+                break
+        after, helpers, whole = account.cpu_ms(self.processes), account.cpu_ms(others), account.machine_cpu_ms()
+        wall = time.perf_counter() - began
+        if not calls:
+            raise RuntimeError(f"{self.row.key} answered nothing of {case.name} in {seconds:.1f} s")
+        used = {name: after[name] - before[name] for name in after}
+        busy = {name: helpers[name] - helped[name] for name in helpers}
+        known = sum(used.values()) + sum(busy.values()) + (time.process_time() - own) * 1000
+        return {
+            "calls_per_s": calls / seconds,
+            "cpu_ms": sum(used.values()) / calls,
+            "cpu_ms_by": {name: value / calls for name, value in used.items()},
+            "mock_busy": busy["mock"] / wall / 1000,
+            "load_busy": busy["load"] / wall / 1000,
+            "others_busy": max(0.0, whole - machine - known) / wall / 1000 / (os.cpu_count() or 1),
+        }
+
+    def _records(self, case: Case) -> int:
+        """Records of one whole stream, by making one; whether it is whole is looked at too."""
+        if case.model not in self.records:
+            self.records[case.model] = self._ask_records(case)
+        return self.records[case.model]
+
+    def _ask_records(self, case: Case) -> int:
+        payload = body(case.body, self.server.model.format(case.model), stream=True)
+        if self.row.over == "grpc":
+            return grpc_load.records(self.server.grpc, payload, self.server.headers["authorization"])
+        status, answer = self.server.ask("POST", PATH, payload, self.server.headers)
+        if status != 200 or not answer.rstrip().endswith(b"data: [DONE]"):
+            raise RuntimeError(f"{self.row.key}: {case.name}: {status} {answer[-500:]!r}")
+        return answer.count(b"data: ")
+
+
+def first_answer(server: Server) -> None:
+    """Wait for the first good answer."""
+    payload = body("short", server.model.format("bench-model"), stream=False)
+    server.until(200, "POST", PATH, payload, server.headers)
+
+
+def roots(row: Row, servers: Mapping[str, Server]) -> dict[str, int]:
+    """The processes that count for `row`: its own, and those behind it."""
+    behind = servers[row.behind].roots if row.behind else {}
+    return behind | servers[row.key].roots
