@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import signal
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from bench import account, cases, generators, gateways, machine, measure, results, rows, table
+from bench import account, cases, gateways, generators, machine, measure, results, rows, table
 from bench.cases import Case, Span
+from bench.generators import LoadError
 from bench.measure import Measured
 from bench.rows import Row, Site
 from bench.servers import ROOT, Counting
@@ -47,16 +50,18 @@ class Bench:
         for row in chosen:
             if row.key != "direct" and not row.behind:
                 self._alone(site, row)
-        with self._started(site, chosen) as measured:
+        with self._started(site, chosen, cases.ALL) as measured:
             self._rounds("main", measured, cases.ALL, self.span.rounds)
             for one in measured:
                 memory = account.memory_mb(one.processes)
                 self._line("main", one.row, "loaded", {"memory_mb": sum(memory.values()), "memory_mb_by": memory})
+        order = [row.key for row in chosen]
+        self.lines.sort(key=lambda line: order.index(line["row"]))
 
     def group(self, name: str, folder: Path, chosen: Sequence[Row], loads: Sequence[Case]) -> None:
         """A group of rows of our own, and how many spans came of those that trace."""
         site = self._site(folder)
-        with self._started(site, chosen) as measured:
+        with self._started(site, chosen, loads) as measured:
             self._rounds(name, measured, loads, self.span.feature_rounds)
         if any(row.features and row.features.tracing for row in chosen) and not self.otlp.count():
             raise RuntimeError("no span was received, so tracing was not measured")
@@ -84,7 +89,7 @@ class Bench:
         self._line("main", row, "idle", {"memory_mb": sum(memory.values()), "memory_mb_by": memory})
 
     @contextlib.contextmanager
-    def _started(self, site: Site, chosen: Sequence[Row]) -> Iterator[list[Measured]]:
+    def _started(self, site: Site, chosen: Sequence[Row], loads: Sequence[Case]) -> Iterator[list[Measured]]:
         """All servers, started together and warmed one by one."""
         with contextlib.ExitStack() as stack:
             for row in chosen:
@@ -100,13 +105,17 @@ class Bench:
                 measure.first_answer(server)
                 found = account.processes(measure.roots(row, site.servers))
                 measured.append(Measured(row, server, found, self.mock))
+            with ThreadPoolExecutor() as pool:
+                models = {case.model for case in loads if case.stream}
+                list(pool.map(lambda pair: pair[0].count_records(pair[1]), itertools.product(measured, models)))
             yield measured
+            for server in site.servers.values():
+                server.tell_to_end()  # all at once; the stack waits
 
     def _rounds(self, group: str, measured: Sequence[Measured], loads: Sequence[Case], rounds: int) -> None:
         found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-        warming = (cases.UNARY[1], cases.BURSTS[1])
-        for one in measured:
-            for case in warming:
+        for one, case in itertools.product(measured, cases.WARMING):
+            if case.model in one.records or not case.stream:
                 one.cell(case, self.span)
         for number in range(rounds):
             for case in loads:
@@ -114,9 +123,13 @@ class Bench:
                 self.host.append(account.loop_ms())
                 turn = number % len(measured)
                 for one in [*measured[turn:], *measured[:turn]]:
-                    found[one.row.key, case.name].append(one.cell(case, self.span))
-        for case in loads:
-            for one in measured:
+                    try:
+                        found[one.row.key, case.name].append(one.cell(case, self.span))
+                    except LoadError as error:  # the other cells' figures are good all the same
+                        self._say(f"{one.row.key}, {case.name}: {error}\n{one.server.last_words()}")
+                        self._line(group, one.row, case.name, {"failed": str(error)})
+        for one, case in itertools.product(measured, loads):
+            if found[one.row.key, case.name]:
                 self._line(group, one.row, case.name, results.merged(found[one.row.key, case.name]))
 
     def _line(self, group: str, row: Row, case: str, figures: results.Line) -> None:
@@ -144,7 +157,9 @@ def run(span: Span, *, peers: bool) -> tuple[results.Line, list[results.Line]]:
             bench.group(f"routes {topology}", Path(folder), rows.route_rows(topology), cases.UNARY)
     for row in wanted:
         if row.missing():
-            bench.lines.append({"group": "main", "row": row.key, "title": row.title, "case": "", "left_out": row.missing()})
+            bench.lines.append(
+                {"group": "main", "row": row.key, "title": row.title, "case": "", "left_out": row.missing()}
+            )
     about = machine.about() | {
         "command": "make bench-peers" if peers else "make bench",
         "quick": span is cases.QUICK,
@@ -169,7 +184,10 @@ def main() -> None:
     about, lines = run(cases.QUICK if given.quick else cases.FULL, peers=given.peers)
     for name in (about["date"].replace(":", ""), "latest"):
         results.write(RESULTS / f"{name}.jsonl", about, lines)
-    table.show(results.Run(about, lines), Console(width=200))
+    done = results.Run(about, lines)
+    table.show(done, Console(width=200))
+    if done.failures():
+        sys.exit("some calls failed; see above")
 
 
 if __name__ == "__main__":

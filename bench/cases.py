@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from bench.bodies import AT_ONCE, PACED, Kind
+from bench.bodies import AT_ONCE, FIRST, PACED, Kind
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,15 @@ class Case:
 
 UNARY: Final = tuple(Case(f"unary-{n}", f"unary, {n} at once", n) for n in (1, 32, 128))
 BURSTS: Final = tuple(Case(f"burst-{n}", f"stream, chunks at once, {n}", n, stream=True) for n in (1, 64))
-PACES: Final = tuple(
-    Case(f"paced-{n}", f"stream, 10 ms apart, {n}", n, stream=True, model=PACED) for n in (1, 64)
-)
+PACES: Final = tuple(Case(f"paced-{n}", f"stream, 10 ms apart, {n}", n, stream=True, model=PACED) for n in (1, 64))
+TTFT: Final = Case("ttft-1", "first chunk alone, 1", 1, stream=True, model=FIRST)
 BIG: Final = (
     Case("tools-32", "9 KB with tools, 32 at once", 32, body="tools"),
     Case("image-8", "1 MB with an image, 8 at once", 8, body="image"),
 )
-ALL: Final = (*UNARY, *BURSTS, *PACES, *BIG)
+ALL: Final = (*UNARY, TTFT, *BURSTS, *PACES, *BIG)
+WARMING: Final = (UNARY[1], BURSTS[1])
+"""Where they are among a group's loads, before the first round."""
 FEATURES: Final = (UNARY[1], PACES[1])
 """What is measured with features on and off."""
 
@@ -52,5 +53,5 @@ class Span:
     feature_rounds: int
 
 
-FULL: Final = Span(warm=0.5, window=2.0, longest=10.0, rounds=3, starts=3, settle=2.0, feature_rounds=3)
-QUICK: Final = Span(warm=0.1, window=0.3, longest=0.9, rounds=1, starts=1, settle=0.3, feature_rounds=1)
+FULL: Final = Span(warm=0.4, window=1.6, longest=10.0, rounds=3, starts=3, settle=2.0, feature_rounds=3)
+QUICK: Final = Span(warm=0.1, window=0.3, longest=0.8, rounds=1, starts=1, settle=0.3, feature_rounds=1)

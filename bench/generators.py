@@ -65,9 +65,7 @@ class _Own:
         self._line += ["--at-once", str(case.at_once), "--warm", str(warm + ramp), "--ramp", str(ramp)]
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            self._line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.process = subprocess.Popen(self._line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self._read() != "ready\n":
             self.__exit__()
             raise LoadError("the load generator did not start")

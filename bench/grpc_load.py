@@ -30,7 +30,9 @@ def one_call(channel: aio.Channel, file: Path, key: str, tally: Tally) -> Callab
     """What makes one call."""
     parsed = to_proto.chat_call(file.read_bytes())
     metadata = (("authorization", f"Bearer {key}"),)
-    sent = gateway_service_pb2.ChatRequest(call=parsed.call).SerializeToString()  # the same bytes as a StreamChatRequest
+    sent = gateway_service_pb2.ChatRequest(
+        call=parsed.call
+    ).SerializeToString()  # the same bytes as a StreamChatRequest
 
     async def whole() -> None:
         began = time.perf_counter()

@@ -108,9 +108,7 @@ async def run(port: int, payload: bytes, *, at_once: int, warm: float, ramp: flo
     """Call until there are no more questions; callers begin one after the other within `ramp` seconds."""
     loop = asyncio.get_running_loop()
     tally = Tally()
-    opened = [
-        await loop.create_connection(lambda: Caller(payload, tally), "127.0.0.1", port) for _ in range(at_once)
-    ]
+    opened = [await loop.create_connection(lambda: Caller(payload, tally), "127.0.0.1", port) for _ in range(at_once)]
     for number, (_, caller) in enumerate(opened):
         loop.call_later(ramp * number / at_once, caller.call)
     await converse(tally, warm)
@@ -131,9 +129,7 @@ def options(target: str) -> argparse.ArgumentParser:
 def main() -> None:
     """The command."""
     given = options("port").parse_args()
-    coroutine = run(
-        int(given.port), given.file.read_bytes(), at_once=given.at_once, warm=given.warm, ramp=given.ramp
-    )
+    coroutine = run(int(given.port), given.file.read_bytes(), at_once=given.at_once, warm=given.warm, ramp=given.ramp)
     print(json.dumps(uvloop.run(coroutine).summary()), flush=True)
 
 

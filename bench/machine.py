@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 
 from bench.generators import WRK
-from bench.rows import PEERS, ROOT, envoy_program
+from bench.rows import PEERS, envoy_program
+from bench.servers import ROOT
 
 _LIBRARIES = ("grpcio", "uvloop", "aiohttp", "protobuf", "fastapi")
 

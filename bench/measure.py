@@ -10,19 +10,20 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import psutil
 
 from bench import account, grpc_load
-from bench.bodies import body
+from bench.bodies import PACED, body
 from bench.cases import Case, Span
 from bench.generators import Generator, generator
 from bench.load import PATH
 from bench.rows import Row
 from bench.servers import Counting, Server
 
-RAMP = 1.0
+GIVE_UP: Final = 60.0
+RAMP: Final = 1.0
 """Seconds in which the callers of paced streams begin, as long as a stream takes, so that they do not march in step."""
 
 
@@ -38,9 +39,13 @@ class Measured:
     """How many a stream of each model has."""
 
     def cell(self, case: Case, span: Span) -> dict[str, Any]:
-        """The figures of one round."""
-        per_call = self._records(case) if case.stream else 1
-        ramp = RAMP if case.model == "bench-paced" and case.at_once > 1 else 0.0
+        """The figures of one round.
+
+        Raises:
+            LoadError: A call failed.
+        """
+        per_call = self.records[case.model] if case.stream else 1
+        ramp = RAMP if case.model == PACED and case.at_once > 1 else 0.0
         with generator(self.row, self.server, case, span.warm, ramp, self.mock.count) as load:
             time.sleep(ramp + span.warm)
             found = self._window(load, case, span, per_call)
@@ -53,12 +58,12 @@ class Measured:
         while True:
             time.sleep(span.window / 4)
             seconds, calls = time.perf_counter() - began, (load.units() - units) / per_call
-            if seconds >= span.longest or (seconds >= span.window and calls >= 2 * case.at_once):
+            if (calls and seconds >= span.longest) or (seconds >= span.window and calls >= 2 * case.at_once):
                 break
+            if seconds >= GIVE_UP:
+                raise RuntimeError(f"{self.row.key} answered nothing of {case.name} in {seconds:.0f} s")
         after, helpers, whole = account.cpu_ms(self.processes), account.cpu_ms(others), account.machine_cpu_ms()
         wall = time.perf_counter() - began
-        if not calls:
-            raise RuntimeError(f"{self.row.key} answered nothing of {case.name} in {seconds:.1f} s")
         used = {name: after[name] - before[name] for name in after}
         busy = {name: helpers[name] - helped[name] for name in helpers}
         known = sum(used.values()) + sum(busy.values()) + (time.process_time() - own) * 1000
@@ -71,19 +76,16 @@ class Measured:
             "others_busy": max(0.0, whole - machine - known) / wall / 1000 / (os.cpu_count() or 1),
         }
 
-    def _records(self, case: Case) -> int:
-        """Records of one whole stream, by making one; whether it is whole is looked at too."""
-        if case.model not in self.records:
-            self.records[case.model] = self._ask_records(case)
-        return self.records[case.model]
+    def count_records(self, model: str) -> None:
+        """Make one stream, look whether it is whole, and remember how many records it had."""
+        self.records[model] = self._records(body("short", self.server.model.format(model), stream=True))
 
-    def _ask_records(self, case: Case) -> int:
-        payload = body(case.body, self.server.model.format(case.model), stream=True)
+    def _records(self, payload: bytes) -> int:
         if self.row.over == "grpc":
             return grpc_load.records(self.server.grpc, payload, self.server.headers["authorization"])
         status, answer = self.server.ask("POST", PATH, payload, self.server.headers)
         if status != 200 or not answer.rstrip().endswith(b"data: [DONE]"):
-            raise RuntimeError(f"{self.row.key}: {case.name}: {status} {answer[-500:]!r}")
+            raise RuntimeError(f"{self.row.key}: a stream was not whole: {status} {answer[-500:]!r}")
         return answer.count(b"data: ")
 
 

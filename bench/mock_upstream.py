@@ -2,7 +2,7 @@
 
 Run as `python -m bench.mock_upstream [MS]`; it prints its port, and for each line on its standard input how many calls
 it has answered. A request whose body asks for a stream gets 100 chunks, MS (0) milliseconds apart, or 10 when it names
-the model `bench-paced`.
+the model `bench-paced`; of `bench-first` all but the first come 10 ms after it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, cast
 import uvloop
 from typing_extensions import override
 
-from bench.bodies import PACED
+from bench.bodies import FIRST, PACED
 
 CHUNKS: Final = 100
 PACE: Final = 0.010
@@ -51,7 +51,9 @@ STREAM_HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntra
 RECORDS: Final = _records()
 END: Final = b"0\r\n\r\n"
 AT_ONCE: Final = STREAM_HEAD + b"".join(RECORDS) + END
+REST: Final = b"".join(RECORDS[1:]) + END
 _PACED: Final = PACED.encode()
+_FIRST: Final = FIRST.encode()
 
 
 class Mock(asyncio.Protocol):
@@ -95,6 +97,9 @@ class Mock(asyncio.Protocol):
         elif gap := PACE if _PACED in body else self._gap:
             self._transport.write(STREAM_HEAD)
             self._next(0, gap)
+        elif _FIRST in body:
+            self._transport.write(STREAM_HEAD + RECORDS[0])
+            asyncio.get_running_loop().call_later(PACE, self._transport.write, REST)
         else:
             self._transport.write(AT_ONCE)
 

@@ -36,8 +36,9 @@ class Run:
 
     def cell(self, row: str, case: str, group: str = "main") -> Line | None:
         """The figures of a cell; None when it was not measured."""
-        found = (one for one in self.lines if (one["group"], one["row"], one["case"]) == (group, row, case))
-        return next(found, None)
+        wanted = (group, row, case)
+        found = (one for one in self.lines if (one["group"], one["row"], one["case"]) == wanted)
+        return next((one for one in found if "failed" not in one), None)
 
     def value(self, row: str, case: str, figure: str, group: str = "main") -> float | None:
         """One figure of a cell."""
@@ -47,6 +48,10 @@ class Run:
     def rows(self, group: str) -> dict[str, str]:
         """Keys and titles of a group's rows, in order."""
         return {one["row"]: one["title"] for one in self.lines if one["group"] == group and "left_out" not in one}
+
+    def failures(self) -> list[Line]:
+        """Rounds of cells in which a call failed, so that they count for nothing."""
+        return [one for one in self.lines if "failed" in one]
 
     def left_out(self) -> dict[str, str]:
         """Titles of the rows that were not measured, and why."""

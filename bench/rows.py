@@ -13,11 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from bench.bodies import AT_ONCE, FIRST, PACED
 from bench.gateways import Features, environment, gateway
 from bench.servers import ROOT, Command, Server, free_port
-
-sys.path.insert(0, str(ROOT / "deploy/envoy"))
-import render  # noqa: E402 - found by the line above
 
 PEERS: Final = ROOT / "build/peers"
 _LITELLM_KEY: Final = "sk-bench-0123456789abcdef"
@@ -85,8 +83,9 @@ def _envoy_before(site: Site, row: Row) -> Server:
         "RATE_PER_SECOND": "1000000",
         "RATE_BURST": "1000000",
     }
-    file = render.write(folder, settings)
-    return Server(folder, [_envoy(file)], port, behind.headers, behind.model)
+    given = [f"{name}={value}" for name, value in settings.items()]
+    subprocess.run([sys.executable, str(ROOT / "deploy/envoy/render.py"), "--out", str(folder), *given], check=True)
+    return Server(folder, [_envoy(folder / "envoy.yaml")], port, behind.headers, behind.model)
 
 
 def _bare_envoy(site: Site, _: Row) -> Server:
@@ -151,7 +150,7 @@ def _litellm(site: Site, _: Row) -> Server:
                 "api_key": "bench-upstream-key",
             },
         }
-        for name in ("bench-model", "bench-paced")
+        for name in (AT_ONCE, PACED, FIRST)
     ]
     settings = {"general_settings": {"master_key": _LITELLM_KEY}, "litellm_settings": {"set_verbose": False}}
     (folder / "config.json").write_text(json.dumps({"model_list": models} | settings))  # JSON is YAML
@@ -235,9 +234,7 @@ VARIANTS: Final[Mapping[str, tuple[str, Features]]] = {
 def variant_rows(topology: str) -> list[Row]:
     """A topology with each set of features; of the one in three processes only what the targets are about."""
     chosen = ("main", "traced-10") if topology == "parts" else tuple(VARIANTS)
-    return [
-        Row(f"{topology}-{key}", VARIANTS[key][0], _ours(topology), features=VARIANTS[key][1]) for key in chosen
-    ]
+    return [Row(f"{topology}-{key}", VARIANTS[key][0], _ours(topology), features=VARIANTS[key][1]) for key in chosen]
 
 
 def route_rows(topology: str) -> list[Row]:

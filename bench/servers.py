@@ -73,11 +73,15 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self.running.values():
-            process.terminate()
+        self.tell_to_end()
         for process in self.running.values():
             end(process)
         self.running.clear()
+
+    def tell_to_end(self) -> None:
+        """Without waiting for it."""
+        for process in self.running.values():
+            process.terminate()
 
     @property
     def roots(self) -> dict[str, int]:
@@ -106,11 +110,15 @@ class Server:
             time.sleep(0.005)
         raise RuntimeError(f"{self.folder.name} does not answer: {answer}")
 
+    def last_words(self) -> str:
+        """The ends of its logs."""
+        texts = ((name, (self.folder / f"{name}.log").read_text(errors="replace")) for name in self.running)
+        return "\n".join(f"{name}: {text[-3000:]}" for name, text in texts)
+
     def _look(self) -> None:
         for name, process in self.running.items():
             if process.poll() is not None:
-                text = (self.folder / f"{name}.log").read_text(errors="replace")
-                raise RuntimeError(f"{self.folder.name}: {name} ended with {process.returncode}:\n{text[-4000:]}")
+                raise RuntimeError(f"{self.folder.name}: {name} ended with {process.returncode}:\n{self.last_words()}")
 
 
 class Counting:
