@@ -12,8 +12,8 @@ Kind = Literal["short", "tools", "image"]
 AT_ONCE: Final = "bench-model"
 PACED: Final = "bench-paced"
 FIRST: Final = "bench-first"
-"""The mock's models. Chunks of a stream come at once, or 10 ms apart, or the first alone and the others 10 ms later: so
-there are many first chunks a second to time."""
+"""The mock's models. Chunks of a stream come at once, or 10 ms apart, or role and first word at once and the others
+10 ms later: so there are many first chunks a second to time."""
 
 _ASKED: Final = "Tell me about foxes and dogs, briefly."
 _SYSTEM: Final = {"role": "system", "content": "You are a helpful assistant."}

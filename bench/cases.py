@@ -24,7 +24,7 @@ class Case:
 UNARY: Final = tuple(Case(f"unary-{n}", f"unary, {n} at once", n) for n in (1, 32, 128))
 BURSTS: Final = tuple(Case(f"burst-{n}", f"stream, chunks at once, {n}", n, stream=True) for n in (1, 64))
 PACES: Final = tuple(Case(f"paced-{n}", f"stream, 10 ms apart, {n}", n, stream=True, model=PACED) for n in (1, 64))
-TTFT: Final = Case("ttft-1", "first chunk alone, 1", 1, stream=True, model=FIRST)
+TTFT: Final = Case("ttft-1", "stream, first word and then the others, 1", 1, stream=True, model=FIRST)
 BIG: Final = (
     Case("tools-32", "9 KB with tools, 32 at once", 32, body="tools"),
     Case("image-8", "1 MB with an image, 8 at once", 8, body="image"),

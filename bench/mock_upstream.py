@@ -2,7 +2,7 @@
 
 Run as `python -m bench.mock_upstream [MS]`; it prints its port, and for each line on its standard input how many calls
 it has answered. A request whose body asks for a stream gets 100 chunks, MS (0) milliseconds apart, or 10 when it names
-the model `bench-paced`; of `bench-first` all but the first come 10 ms after it.
+the model `bench-paced`; of `bench-first` all but the first two, the role and a word, come 10 ms later.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ STREAM_HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntra
 RECORDS: Final = _records()
 END: Final = b"0\r\n\r\n"
 AT_ONCE: Final = STREAM_HEAD + b"".join(RECORDS) + END
-REST: Final = b"".join(RECORDS[1:]) + END
+BEGINNING: Final = STREAM_HEAD + RECORDS[0] + RECORDS[1]
+REST: Final = b"".join(RECORDS[2:]) + END
 _PACED: Final = PACED.encode()
 _FIRST: Final = FIRST.encode()
 
@@ -98,10 +99,14 @@ class Mock(asyncio.Protocol):
             self._transport.write(STREAM_HEAD)
             self._next(0, gap)
         elif _FIRST in body:
-            self._transport.write(STREAM_HEAD + RECORDS[0])
-            asyncio.get_running_loop().call_later(PACE, self._transport.write, REST)
+            self._transport.write(BEGINNING)
+            asyncio.get_running_loop().call_later(PACE, self._rest)
         else:
             self._transport.write(AT_ONCE)
+
+    def _rest(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(REST)
 
     def _next(self, number: int, gap: float) -> None:
         transport = self._transport

@@ -46,6 +46,13 @@ def block(run: Run, extras: Mapping[str, Sequence[results.Line]]) -> str:
     return "\n".join(parts)
 
 
+def placed(page: str, measured: str) -> str:
+    """The page with `measured` between its markers."""
+    if not MARKED.search(page):
+        raise ValueError("the page has no place for the results: `<!-- bench -->` to `<!-- end -->`")
+    return MARKED.sub(lambda found: found[1] + measured + found[2], page)
+
+
 def charts(run: Run) -> dict[str, str]:
     """Every chart by the name of its file."""
     return {
@@ -58,9 +65,7 @@ def _series(run: Run, figure: str) -> dict[str, list[tuple[float, float]]]:
     found: dict[str, list[tuple[float, float]]] = {}
     for row, title in run.rows("main").items():
         points = [(at, run.value(row, case, figure)) for at, case in zip(LOADS, UNARY, strict=True)]
-        kept = [(float(at), value) for at, value in points if value]  # without a gateway nothing is used
-        if kept:
-            found[title] = kept
+        found[title] = [(float(at), value) for at, value in points if value]  # without a gateway nothing is used
     return found
 
 
@@ -102,7 +107,8 @@ def _cpu(run: Run, case: str, group: str = "main") -> Callable[[str], str]:
         found = run.cell(row, case, group)
         if found is None or row == "direct":
             return ""
-        return f"{short(found['cpu_ms'])} ± {(found['cpu_ms_most'] - found['cpu_ms_least']) / 2:.2g}"
+        spread = (found["cpu_ms_most"] - found["cpu_ms_least"]) / 2
+        return short(found["cpu_ms"]) + (f" ± {spread:.2g}" if spread else "")
 
     return cell
 
@@ -234,7 +240,7 @@ def _words(one: Outcome, unit: str) -> str:
     aim = f"≤ {most} of {names[one.of]}" if one.of else f"≤ {most} {unit}"
     if one.found is None:
         return f"{aim}: not measured"
-    shown = f"1/{1 / one.found:.2g}" if one.of and one.most <= 0.5 else short(one.found * factor)
+    shown = f"1/{1 / one.found:.1f}" if one.of and one.most <= 0.5 else short(one.found * factor)
     return f"{aim}: {shown}, **{'met' if one.met else 'not met'}**"
 
 
@@ -247,7 +253,7 @@ def main() -> None:
     run, extras = results.read(given.results), results.others(given.results.parent)
     page = (ROOT / "docs/performance.md").read_text()
     (given.into / "performance").mkdir(parents=True, exist_ok=True)
-    (given.into / "performance.md").write_text(MARKED.sub(lambda found: found[1] + block(run, extras) + found[2], page))
+    (given.into / "performance.md").write_text(placed(page, block(run, extras)))
     for name, drawing in charts(run).items():
         (given.into / "performance" / name).write_text(drawing)
 

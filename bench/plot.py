@@ -38,7 +38,11 @@ class _Scale:
 
 
 def chart(title: str, across: str, up: str, series: Mapping[str, Sequence[Point]]) -> str:
-    """The chart of `series`: names to points, from left to right. All values are above 0, and there are two loads."""
+    """The chart of `series`: names to points, from left to right.
+
+    All values are above 0, and there are two loads or more. A series without points takes its colour and nothing else,
+    so that several charts can have the same ones.
+    """
     values = [y for points in series.values() for _, y in points]
     low, high = _bounds(min(values), max(values))
     scale = _Scale(sorted({x for points in series.values() for x, _ in points}), low, high)
@@ -51,9 +55,10 @@ def chart(title: str, across: str, up: str, series: Mapping[str, Sequence[Point]
         *_grid(scale),
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.1f}" y="{HEIGHT - 12}" text-anchor="middle">{escape(across)}</text>',
     ]
-    heights = _apart({name: scale.y(points[-1][1]) for name, points in series.items()})
+    heights = _apart({name: scale.y(points[-1][1]) for name, points in series.items() if points})
     for (name, points), colour in zip(series.items(), itertools.cycle(COLOURS), strict=False):
-        lines += _line(name, points, colour, heights[name], scale)
+        if points:
+            lines += _line(name, points, colour, heights[name], scale)
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 

@@ -66,7 +66,7 @@ def _how(run: Run) -> str:
     rounds, window, tool = run.about["rounds"], run.about["window_s"], run.about["whole_calls_by"]
     return f"""
 One machine, one mock provider, one load, one run. All servers run at the same time and take turns, load by load and
-round by round. Figures are medians of {rounds} rounds, ± half of the distance between the least and the most.
+round by round. Rounds: {rounds}. Figures are medians over them, ± half of the distance between the least and the most.
 
 A load goes on for at least {window:g} s after a time to warm up, and for longer where a slow server has not given
 every caller two answers. CPU is the operating system's account of the row's whole process tree, user and system,
@@ -75,8 +75,9 @@ readings.
 
 Whole calls are made by {tool}, streams and calls over gRPC by generators in `bench/`; the latter share one channel.
 
-TTFT is the time to the first chunk of a stream whose other chunks come 10 ms later. Gaps are between chunks as they
-arrive. What is added is the row's figure less the same figure without a gateway.
+TTFT is the time to the first chunk of a stream, for one caller. The provider sends the role and the first word at
+once, the others 10 ms later. Gaps are between chunks as they arrive. What is added is the row's figure less the same
+figure without a gateway.
 
 Cold start is from starting the command to the first answered call, with files in the page cache and a ledger that
 is there already. It and idle memory are measured with no other server running.
