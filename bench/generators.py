@@ -23,7 +23,7 @@ HOW_TO_GET_WRK: Final = "wrk is not here (Debian: apt-get install wrk); whole ca
 
 
 class LoadError(RuntimeError):
-    """A call failed, so the figures would be of something else."""
+    """A call failed, or could not be made, so the figures would be of something else."""
 
 
 class Generator(Protocol):
@@ -68,7 +68,7 @@ class _Own:
         self.process = subprocess.Popen(self._line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self._read() != "ready\n":
             self.__exit__()
-            raise LoadError("the load generator did not start")
+            raise LoadError("the load generator could not connect")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,7 +80,7 @@ class _Own:
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        said = json.loads(self._read())
+        said = _parsed(self._read())
         _check(said["failure"])
         return int(said["units"])
 
@@ -88,7 +88,7 @@ class _Own:
         """Close its input and read the last line."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        said: dict[str, Any] = json.loads(self._read())
+        said = _parsed(self._read())
         _check(said.pop("failure"))
         return said
 
@@ -124,10 +124,18 @@ class _Wrk:
         """Interrupt it and read its last line."""
         self.process.send_signal(signal.SIGINT)
         assert self.process.stdout is not None
-        said: dict[str, Any] = json.loads(self.process.stdout.read().strip().rpartition("\n")[2])
+        said = _parsed(self.process.stdout.read().strip().rpartition("\n")[2])
         refused, broken = said.pop("refused"), said.pop("broken")
         _check(f"{refused} calls were refused, {broken} connections broke" if refused or broken else "")
         return said
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        said: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise LoadError(f"the load generator said {line!r}") from error
+    return said
 
 
 def _check(failure: str) -> None:

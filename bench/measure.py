@@ -17,7 +17,7 @@ import psutil
 from bench import account, grpc_load
 from bench.bodies import PACED, body
 from bench.cases import Case, Span
-from bench.generators import Generator, generator
+from bench.generators import Generator, LoadError, generator
 from bench.load import PATH
 from bench.rows import Row
 from bench.servers import Counting, Server
@@ -42,27 +42,31 @@ class Measured:
         """The figures of one round.
 
         Raises:
-            LoadError: A call failed.
+            LoadError: A call failed, or a server ended.
         """
         per_call = self.records[case.model] if case.stream else 1
         ramp = RAMP if case.model == PACED and case.at_once > 1 else 0.0
         with generator(self.row, self.server, case, span.warm, ramp, self.mock.count) as load:
             time.sleep(ramp + span.warm)
-            found = self._window(load, case, span, per_call)
+            try:
+                found = self._window(load, case, span, per_call)
+            except (psutil.NoSuchProcess, OSError) as error:
+                raise LoadError(f"a process has ended: {error}") from error
             return found | load.finish()
 
     def _window(self, load: Generator, case: Case, span: Span, per_call: int) -> dict[str, Any]:
         others = [("mock", psutil.Process(self.mock.process.pid)), ("load", psutil.Process(load.process.pid))]
-        began, machine, own = time.perf_counter(), account.machine_cpu_ms(), time.process_time()
-        helped, before, units = account.cpu_ms(others), account.cpu_ms(self.processes), load.units()
+        machine, own, helped = account.machine_cpu_ms(), time.process_time(), account.cpu_ms(others)
+        units, began, before = load.units(), time.perf_counter(), account.cpu_ms(self.processes)
         while True:
             time.sleep(span.window / 4)
-            seconds, calls = time.perf_counter() - began, (load.units() - units) / per_call
+            calls = (load.units() - units) / per_call  # in the order of the first reading
+            seconds, after = time.perf_counter() - began, account.cpu_ms(self.processes)
             if (calls and seconds >= span.longest) or (seconds >= span.window and calls >= 2 * case.at_once):
                 break
             if seconds >= GIVE_UP:
-                raise RuntimeError(f"{self.row.key} answered nothing of {case.name} in {seconds:.0f} s")
-        after, helpers, whole = account.cpu_ms(self.processes), account.cpu_ms(others), account.machine_cpu_ms()
+                raise LoadError(f"nothing was answered in {seconds:.0f} s")
+        helpers, whole = account.cpu_ms(others), account.machine_cpu_ms()
         wall = time.perf_counter() - began
         used = {name: after[name] - before[name] for name in after}
         busy = {name: helpers[name] - helped[name] for name in helpers}
