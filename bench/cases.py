@@ -40,11 +40,14 @@ FEATURES: Final = (UNARY[1], PACES[1])
 class Span:
     """How long each cell is measured, in seconds."""
 
+    ramp: float
+    """In which the callers of paced streams begin: as long as a stream takes, so that they do not march in step."""
     warm: float
     """Before measuring, after the last caller has begun."""
     window: float
     longest: float
-    """A slow server is measured for longer, until each caller has had two answers, but no longer than this."""
+    """A slow server warms and is measured for longer, until each caller has had an answer, and then two more, but for
+    no longer than this each."""
     rounds: int
     starts: int
     """How often the cold start is measured."""
@@ -53,5 +56,5 @@ class Span:
     feature_rounds: int
 
 
-FULL: Final = Span(warm=0.4, window=1.6, longest=10.0, rounds=3, starts=3, settle=2.0, feature_rounds=3)
-QUICK: Final = Span(warm=0.1, window=0.3, longest=0.8, rounds=1, starts=1, settle=0.3, feature_rounds=1)
+FULL: Final = Span(ramp=1.0, warm=0.4, window=1.6, longest=10.0, rounds=3, starts=3, settle=2.0, feature_rounds=3)
+QUICK: Final = Span(ramp=0.2, warm=0.1, window=0.3, longest=0.7, rounds=1, starts=1, settle=0.3, feature_rounds=1)

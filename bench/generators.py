@@ -42,7 +42,7 @@ class Generator(Protocol):
 
 
 def generator(row: Row, server: Server, case: Case, warm: float, ramp: float, answered: Callable[[], int]) -> Generator:
-    """The load of `case` on `server`; `answered` is how many calls the mock has answered so far."""
+    """The load of `case` on `server`; `answered` is how many of its calls the mock has answered."""
     payload = body(case.body, server.model.format(case.model), stream=case.stream)
     file = server.folder / f"{case.name}.request"
     server.folder.mkdir(parents=True, exist_ok=True)

@@ -23,8 +23,7 @@ from bench.rows import Row
 from bench.servers import Counting, Server
 
 GIVE_UP: Final = 60.0
-RAMP: Final = 1.0
-"""Seconds in which the callers of paced streams begin, as long as a stream takes, so that they do not march in step."""
+"""Seconds without an answer after which none is waited for."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +44,22 @@ class Measured:
             LoadError: A call failed, or a server ended.
         """
         per_call = self.records[case.model] if case.stream else 1
-        ramp = RAMP if case.model == PACED and case.at_once > 1 else 0.0
-        with generator(self.row, self.server, case, span.warm, ramp, self.mock.count) as load:
+        ramp = span.ramp if case.model == PACED and case.at_once > 1 else 0.0
+        so_far, count = self.mock.count(), self.mock.count
+        with generator(self.row, self.server, case, span.warm, ramp, lambda: count() - so_far) as load:
             time.sleep(ramp + span.warm)
             try:
+                self._get_into_step(load, case, span, per_call)
                 found = self._window(load, case, span, per_call)
             except (psutil.NoSuchProcess, OSError) as error:
                 raise LoadError(f"a process has ended: {error}") from error
             return found | load.finish()
+
+    def _get_into_step(self, load: Generator, case: Case, span: Span, per_call: int) -> None:
+        """Wait until as many calls are answered as are made at once: before that, more begin than end."""
+        end = time.perf_counter() + span.longest
+        while load.units() < case.at_once * per_call and time.perf_counter() < end:
+            time.sleep(0.02)
 
     def _window(self, load: Generator, case: Case, span: Span, per_call: int) -> dict[str, Any]:
         others = [("mock", psutil.Process(self.mock.process.pid)), ("load", psutil.Process(load.process.pid))]

@@ -68,7 +68,7 @@ def _how(run: Run) -> str:
 One machine, one mock provider, one load, one run. All servers run at the same time and take turns, load by load and
 round by round. Rounds: {rounds}. Figures are medians over them, ± half of the distance between the least and the most.
 
-A load goes on for at least {window:g} s after a time to warm up, and for longer where a slow server has not given
+A load is measured for at least {window:g} s after a time to warm up, and for longer where a slow server has not given
 every caller two answers. CPU is the operating system's account of the row's whole process tree, user and system,
 between two readings in the middle of the load, divided by the calls (of streams: the chunks) between the same
 readings.

@@ -63,16 +63,6 @@ def test_streams_are_counted_by_their_chunks(tmp_path: Path, mock: Counting) -> 
     assert {"ttft_p50_ms", "gap_p99_ms"} <= found.keys()
 
 
-def test_a_call_that_is_refused_makes_no_figure(tmp_path: Path, mock: Counting) -> None:
-    floor = row("floor")
-    with floor.build(Site(tmp_path, mock.port, 0), floor) as server:
-        one = measured(floor, server, mock)
-        mock.process.kill()
-        mock.process.wait()
-        with pytest.raises(generators.LoadError):
-            one.cell(UNARY, SPAN)
-
-
 def test_a_gateway_of_ours_is_called_with_a_key_of_its_ledger_over_http_and_grpc(
     tmp_path: Path, mock: Counting
 ) -> None:
@@ -85,3 +75,13 @@ def test_a_gateway_of_ours_is_called_with_a_key_of_its_ledger_over_http_and_grpc
         over_grpc.count_records(STREAM.model)
         assert over_grpc.records == {"bench-model": 100}  # start, 97 words, finish and usage
         assert over_grpc.cell(STREAM, SPAN)["calls_per_s"] > 0
+
+
+def test_a_call_that_is_refused_makes_no_figure(tmp_path: Path, mock: Counting) -> None:
+    features = Features()
+    with gateway(tmp_path / "gateway", "embedded", features, mock.port, 0) as server:
+        issue(server, features)
+        one = measured(row("embedded"), server, mock)
+        server.headers = {"authorization": "Bearer of-nobody"}
+        with pytest.raises(generators.LoadError, match="401 Unauthorized"):
+            one.cell(UNARY, SPAN)
