@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -21,13 +22,15 @@ from typing import cast
 import uvloop
 from typing_extensions import override
 
-from bench import load
-from bench.__main__ import MODEL, PATH, Gateway, environment, first_answer, mock  # type: ignore[attr-defined]
+from bench.bodies import AT_ONCE, body
+from bench.gateways import Features, gateway, issue
+from bench.load import PATH, request
+from bench.servers import Counting
 
 TIMES = 4
 """Offered calls, as a multiple of what the gateway answers when it is asked as fast as it answers."""
 CONNECTIONS = 2000
-SINGLES = 50
+CAPACITY_SECONDS = 4
 TICK = 0.002
 
 
@@ -88,11 +91,26 @@ class _Caller:
         self._free: list[_Connection] = []
         self._busy: set[_Connection] = set()
         self._idle = asyncio.Event()
+        self._again_until = 0.0
         self.seen = Seen()
 
-    async def run(self, rate: float, seconds: float) -> None:
+    async def connect(self, count: int) -> None:
+        """Open connections."""
+        await asyncio.gather(*(self._connect() for _ in range(count)))
+
+    async def keep(self, seconds: float) -> Seen:
+        """Ask on each connection as soon as it has an answer."""
+        self.seen = Seen()
+        self._again_until = time.perf_counter() + seconds
+        for _ in range(len(self._free)):
+            self._send()
+        await self._answers()
+        self._again_until = 0.0
+        return self.seen
+
+    async def send(self, rate: float, seconds: float) -> Seen:
         """Send `rate` calls a second, then wait for what is still under way."""
-        await asyncio.gather(*(self._connect() for _ in range(CONNECTIONS)))
+        self.seen = Seen()
         began, sent = time.perf_counter(), 0
         while (elapsed := time.perf_counter() - began) < seconds:
             due = int(elapsed * rate) - sent
@@ -100,11 +118,8 @@ class _Caller:
             for _ in range(due):
                 self._send()
             await asyncio.sleep(TICK)
-        self._idle.clear()
-        if self._busy:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), 30)
-        self.seen.broken += len(self._busy)
+        await self._answers()
+        return self.seen
 
     def close(self) -> None:
         """End every connection."""
@@ -115,8 +130,6 @@ class _Caller:
     def ended(self, connection: _Connection, head: bytes, seconds: float) -> None:
         """An answer came."""
         self._busy.discard(connection)
-        if not self._busy:
-            self._idle.set()
         self._free.append(connection)
         status = head[9:12]
         if status == b"200":
@@ -126,6 +139,10 @@ class _Caller:
             self.seen.without_retry_after += b"\r\nretry-after:" not in head
         else:
             self.seen.otherwise[status] = self.seen.otherwise.get(status, 0) + 1
+        if time.perf_counter() < self._again_until:
+            self._send()
+        if not self._busy:
+            self._idle.set()
 
     def lost(self, connection: _Connection) -> None:
         """A connection ended."""
@@ -134,6 +151,13 @@ class _Caller:
             self.seen.broken += 1
         elif connection in self._free:
             self._free.remove(connection)
+
+    async def _answers(self) -> None:
+        self._idle.clear()
+        if self._busy:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), 60)
+        self.seen.broken += len(self._busy)
 
     def _send(self) -> None:
         if not self._free:
@@ -150,20 +174,28 @@ class _Caller:
         self._free.append(connection)
 
 
+@contextlib.asynccontextmanager
+async def callers(port: int, payload: bytes, count: int) -> AsyncIterator[_Caller]:
+    """Callers with `count` connections."""
+    caller = _Caller(port, payload)
+    await caller.connect(count)
+    try:
+        yield caller
+    finally:
+        caller.close()
+
+
 async def measured(port: int, payload: bytes, seconds: float) -> dict[str, float]:
     """The figures of one gateway."""
-    capacity = await load.run(port, payload, calls=6000, concurrency=32)
-    rate = capacity.calls / capacity.seconds
-    before = await load.run(port, payload, calls=SINGLES, concurrency=1)
-    caller = _Caller(port, payload)
-    cpu = time.process_time()
-    await caller.run(TIMES * rate, seconds)
-    cpu = time.process_time() - cpu
-    after = await load.run(port, payload, calls=SINGLES, concurrency=1)
-    caller.close()
-    seen = caller.seen
-    if not seen.answered or not seen.refused:
-        print(f"answered {len(seen.answered)}, refused {len(seen.refused)}: {seen}"[:400], file=sys.stderr)
+    async with callers(port, payload, 32) as few:
+        await few.keep(1)
+        rate = len((await few.keep(CAPACITY_SECONDS)).answered) / CAPACITY_SECONDS
+    async with callers(port, payload, 1) as one, callers(port, payload, CONNECTIONS) as many:
+        before = await one.keep(1)
+        cpu = time.process_time()
+        seen = await many.send(TIMES * rate, seconds)
+        cpu = time.process_time() - cpu
+        after = await one.keep(1)
     answered, refused = sorted(seen.answered or [0.0]), sorted(seen.refused or [0.0])
     return {
         "capacity, calls/s": rate,
@@ -178,9 +210,9 @@ async def measured(port: int, payload: bytes, seconds: float) -> dict[str, float
         "answered, p99 ms": answered[len(answered) * 99 // 100] * 1000,
         "refused, p50 ms": statistics.median(refused) * 1000,
         "refused, p99 ms": refused[len(refused) * 99 // 100] * 1000,
-        "single call before, p50 ms": statistics.median(before.latencies) * 1000,
-        "single call right after, p50 ms": statistics.median(after.latencies) * 1000,
-        "first call right after, ms": after.latencies[0] * 1000,
+        "single call before, p50 ms": statistics.median(before.answered) * 1000,
+        "single call right after, p50 ms": statistics.median(after.answered) * 1000,
+        "first call right after, ms": after.answered[0] * 1000,
         "the generator's own CPU, of one core": cpu / seconds,
     }
 
@@ -189,14 +221,18 @@ def main() -> None:
     """Measure and print."""
     topology = sys.argv[1] if len(sys.argv) > 1 else "embedded"
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 30.0
-    payload = load.request(PATH, "gateway", MODEL, stream=False)
-    with mock(0) as upstream, tempfile.TemporaryDirectory() as folder:
-        env = environment(f"http://127.0.0.1:{upstream}", "openai", GATEWAY_API_KEY=load.KEY)
-        with Gateway(topology, Path(folder), env) as gateway:
-            first_answer(gateway)  # type: ignore[arg-type] # its `running` holds more than a Process
-            figures = uvloop.run(measured(int(gateway.http.rpartition(":")[2]), payload, seconds))
+    with (
+        Counting([sys.executable, "-m", "bench.mock_upstream"]) as mock,
+        tempfile.TemporaryDirectory() as folder,
+        gateway(Path(folder), topology, Features(), mock.port, 0) as server,
+    ):
+        issue(server, Features())
+        asked = body("short", server.model.format(AT_ONCE), stream=False)
+        server.until(200, "POST", PATH, asked, server.headers)
+        figures = uvloop.run(measured(server.port, request(asked, server.headers), seconds))
     for name, value in figures.items():
-        print(json.dumps({"bench": "overload", "row": topology, "name": name, "value": round(value, 3)}))
+        unit = name.rpartition(", ")[2] if ", " in name else ""
+        print(json.dumps({"bench": "overload", "row": topology, "name": name, "value": round(value, 3), "unit": unit}))
 
 
 if __name__ == "__main__":
