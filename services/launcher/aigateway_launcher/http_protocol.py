@@ -19,6 +19,7 @@ from aigateway_launcher.http_transport import HeadWithBody
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -43,6 +44,8 @@ class Gate:
     """Seconds that a client may leave an answer unread once no more of it can be buffered."""
     leaving: bool = False
     """The server is about to stop: each answer is the last one on its connection."""
+    lost: Callable[[], None] | None = None
+    """Called when a connection has ended."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -157,6 +160,8 @@ class HttpProtocol(HttpToolsProtocol):
         if (cycle := self._answering) is not None and not cycle.response_complete:
             cycle.disconnected = True  # uvicorn tells the last request alone, which may wait behind this one
             cycle.message_event.set()
+        if self._gate.lost is not None:
+            self._gate.lost()
 
     def leave(self) -> None:
         """Make the answer under way the last one, unless its head has already promised that more may follow."""
