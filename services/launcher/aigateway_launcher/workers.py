@@ -7,6 +7,7 @@ kernel draws one for each connection; the parent keeps the port from others.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -41,10 +42,13 @@ class Workers:
     def __init__(self, plan: Plan, environment: Mapping[str, str]) -> None:
         self._plan = plan
         self._environment = environment
-        self._http = listen(plan.host, plan.port)
-        self._grpc = _reserve(plan.grpc_host, plan.grpc_port)
-        self._lock = _fresh(folder(plan))
-        self._tally = Tally.make(folder(plan) / TALLY, plan.workers)
+        with contextlib.ExitStack() as opened:
+            self._http = opened.enter_context(listen(plan.host, plan.port))
+            self._grpc = opened.enter_context(_reserve(plan.grpc_host, plan.grpc_port))
+            opened.callback(os.close, _fresh(folder(plan)))
+            self._tally = Tally.make(folder(plan) / TALLY, plan.workers)
+            opened.callback(self._tally.close)
+            self._opened = opened.pop_all()
         self._usage_port = children.free_port((self._grpc_port,)) if plan.usage_enabled else None
         self._workers = [Worker(index, plan.workers, self._http.fileno()) for index in range(plan.workers)]
         ledger = [] if self._usage_port is None else [self._ledger(self._usage_port)]
@@ -65,9 +69,7 @@ class Workers:
 
     def close(self) -> None:
         """Give up what was kept for the workers."""
-        self._tally.close()
-        self._grpc.close()
-        os.close(self._lock)
+        self._opened.close()
 
     @property
     def _grpc_port(self) -> int:
@@ -95,19 +97,20 @@ def _reserve(host: str, port: int) -> socket.socket:
 
     Raises ConfigurationError when somebody else has it.
     """
-    family, _, _, _, address = socket.getaddrinfo(host, port or None, type=socket.SOCK_STREAM)[0]
-    place = f"{host}:{port}"
     try:
+        family, _, _, _, address = socket.getaddrinfo(host, port or None, type=socket.SOCK_STREAM)[0]
         with socket.socket(family) as probe:  # alone, so that it fails where another gateway shares its port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             found = probe.getsockname()
-        held = socket.socket(family)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(found)
+        with contextlib.ExitStack() as opened:
+            held = opened.enter_context(socket.socket(family))
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            held.bind(found)
+            opened.pop_all()
     except OSError as error:
         text = f"cannot listen: {error.strerror}; choose another with --grpc-port"
-        raise ConfigurationError([Problem(place, text)]) from error
+        raise ConfigurationError([Problem(f"{host}:{port}", text)]) from error
     return held
 
 
@@ -116,7 +119,11 @@ def _fresh(folder: Path) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise
     except OSError as error:
         busy = isinstance(error, BlockingIOError)
         text = "other workers use this data folder; choose another with --data-dir" if busy else str(error.strerror)

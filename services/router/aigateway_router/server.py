@@ -339,9 +339,9 @@ def _tokens(settings: RouterSettings) -> JwtTokens | None:
 def _machine(settings: RouterSettings) -> Machine | None:
     if settings.share is None:
         return None
-    from aigateway_router.policy.machine import Machine  # noqa: PLC0415 -- loaded only by workers
+    from aigateway_router.policy.machine import Machine, open_store  # noqa: PLC0415 -- loaded only by workers
 
-    return Machine(settings.share)
+    return Machine(settings.share, open_store(settings.share.folder))
 
 
 def _counters(settings: RouterSettings, machine: Machine | None) -> Counters:

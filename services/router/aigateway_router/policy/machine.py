@@ -24,6 +24,7 @@ from aigateway_router.policy.places import OwnPlaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from aigateway_router.policy.counters import Charge
     from aigateway_router.settings import Share
@@ -40,24 +41,31 @@ _COUNTER: Final = struct.Struct("<qqq")
 _log = logs.get("aigateway.router")
 
 
+def open_store(folder: Path, size: int = _BYTES) -> lmdb.Environment:
+    """The store in `folder`, which a process may open once.
+
+    Nothing is forced to the disk: what is counted there is worth nothing after a power cut.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    store = lmdb.open(str(folder), map_size=size, sync=False, metasync=False, readahead=False, mode=0o600)
+    store.reader_check()  # a reader that was killed would keep old pages from being used again
+    return store
+
+
 class Machine:
-    """The store, and what is counted in it.
+    """What one worker counts together with the others.
 
     Args:
-        share: Whose it is.
+        share: Which worker it is.
+        store: Where they count; see `open_store`.
         clock: Seconds, the same in all processes.
     """
 
-    def __init__(self, share: Share, clock: Callable[[], float] = time.monotonic) -> None:
-        share.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Nothing is forced to the disk: after a power cut there is nothing to count on.
-        self._store = lmdb.open(
-            str(share.folder), map_size=_BYTES, sync=False, metasync=False, readahead=False, mode=0o600
-        )
-        self._store.reader_check()
+    def __init__(self, share: Share, store: lmdb.Environment, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
         state = _Availability()
-        self.counters = MachineCounters(self._store, state, clock)
-        self.places = MachinePlaces(self._store, state, share)
+        self.counters = MachineCounters(store, state, clock)
+        self.places = MachinePlaces(store, state, share)
 
     def close(self) -> None:
         """Let go of the store."""
