@@ -130,7 +130,7 @@ def one_worker(folder: Path, env: dict[str, str]) -> Iterator[tuple[str, dict[st
 @contextlib.contextmanager
 def two_workers(folder: Path, env: dict[str, str]) -> Iterator[tuple[str, dict[str, int]]]:
     """`up --workers 2`: its address, and the processes that serve."""
-    with Gateway("embedded", folder, env, ("--workers", "2")) as gateway:
+    with Gateway("workers", folder, env) as gateway:
         found: dict[str, int] = {}
         for child in psutil.Process(gateway.running[-1].process.pid).children():
             line = child.cmdline()

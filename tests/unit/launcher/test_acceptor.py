@@ -13,6 +13,7 @@ import pytest
 from aigateway_launcher import acceptor
 from aigateway_launcher.acceptor import SharedSocket, Tally
 from aigateway_launcher.http_server import HttpServer, listen
+from typing_extensions import override
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
@@ -65,9 +66,8 @@ class Workers:
     async def forgotten(self) -> None:
         """Until the workers have noticed that nobody is connected."""
         for _ in range(5000):
-            if self.tally.fewest() == 0 and not any(
-                one._server.server_state.connections for one in self.servers.values()
-            ):
+            still = [one._server.server_state.connections for one in self.servers.values()]
+            if not any(still) and self.tally.fewest() == 0:
                 return
             await asyncio.sleep(0.001)
         raise AssertionError("connections that ended are still counted")
@@ -144,6 +144,7 @@ async def test_a_process_without_descriptors_tries_again(tmp_path: Path, monkeyp
     failures = iter([OSError(24, "Too many open files"), OSError(24, "Too many open files")])
 
     class Short(socket.socket):
+        @override
         def accept(self) -> Any:
             for failure in failures:
                 raise failure
