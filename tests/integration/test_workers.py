@@ -9,6 +9,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,9 +238,12 @@ async def test_a_killed_worker_loses_no_event_and_comes_back_while_the_other_ser
                     assert answer.status_code == 200, answer.text
                     answered.append(answer.headers["x-request-id"])
 
+            def enough(wanted: int) -> bool:
+                return len(answered) >= wanted
+
             for killing in range(2):
                 first = asyncio.gather(*(call(1000 * killing + number) for number in range(150)))
-                await until(lambda wanted=200 * killing + 50: len(answered) >= wanted)
+                await until(partial(enough, 200 * killing + 50))
                 killed = kill(gateway, "worker-0")
                 await first
                 await asyncio.gather(*(call(1000 * killing + 500 + number) for number in range(100)))

@@ -11,8 +11,9 @@ busiest one's share of 8, 32 and 128 connections that came at once:
 | a socket each (SO_REUSEPORT) | 64, 57, 54 % | 47, 33, 29 % |
 | one socket, in turn (this module) | 50, 52, 51 % | 30, 27, 26 % |
 
-With a socket each the connections that wait in the socket of a worker that dies are lost besides. Which requests come
-on a connection is its client's business.
+With a socket each the connections that wait in the socket of a worker that dies are lost besides. Callers keep their
+connections, so a worker that starts again would stay idle beside busy ones: those with more then close one after its
+answer now and then, and its client connects anew. What is asked on a connection is its client's business.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 YIELD: Final = 0.002
 """Seconds that a worker with more connections leaves a new one to the others; then it takes it, as they may be busy."""
+CLOSE_SECONDS: Final = 0.05
+"""Between two connections that are closed because others have fewer: no storm, even if those others do not accept."""
 _PAUSE: Final = 1.0
 """Seconds after which accepting is tried again when the process has no descriptor left."""
 _NUMBER: Final = struct.Struct("=q")
@@ -103,6 +106,7 @@ class Acceptor:
         self._protocol = protocol
         self._connections = 0
         self._leaving = False
+        self._next_close = 0.0
         self._opening: set[asyncio.Task[None]] = set()
         self._waiting: asyncio.TimerHandle | None = None
         self._tally.write(self._worker, 0)
@@ -111,6 +115,16 @@ class Acceptor:
     def lost(self) -> None:
         """A connection has ended."""
         self._count(-1)
+
+    def crowded(self) -> bool:
+        """Whether to close the connection that asks, since another worker has clearly fewer."""
+        if self._leaving:
+            return False
+        fewest, now = self._tally.fewest(), self._loop.time()
+        if self._connections <= fewest + max(2, fewest // 8) or now < self._next_close:
+            return False
+        self._next_close = now + CLOSE_SECONDS
+        return True
 
     def leave(self) -> None:
         """Leave new connections to the other workers, and take only those that none of them does."""

@@ -44,6 +44,8 @@ class Gate:
     """Seconds that a client may leave an answer unread once no more of it can be buffered."""
     leaving: bool = False
     """The server is about to stop: each answer is the last one on its connection."""
+    crowded: Callable[[], bool] | None = None
+    """Whether the connection that asks next should be closed after its answer, for another server to have it."""
     lost: Callable[[], None] | None = None
     """Called when a connection has ended."""
 
@@ -115,7 +117,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(_too_large())
             return
         super().on_headers_complete()
-        if self._gate.leaving:
+        if self._gate.leaving or (self._gate.crowded is not None and self._gate.crowded()):
             self.cycle.keep_alive = False
         self._await("body")
 

@@ -46,7 +46,7 @@ class _Server(uvicorn.Server):
             return
         await super().startup([])
         self.acceptor = Acceptor(self._shared, self._protocol)
-        self._gate.lost = self.acceptor.lost
+        self._gate.lost, self._gate.crowded = self.acceptor.lost, self.acceptor.crowded
         self.servers.append(cast("asyncio.Server", self.acceptor))
 
     def _protocol(self) -> asyncio.Protocol:

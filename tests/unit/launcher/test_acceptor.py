@@ -63,6 +63,20 @@ class Workers:
     async def ask_many(self, count: int) -> list[int]:
         return await asyncio.gather(*(self.ask() for _ in range(count)))
 
+    async def ask_again(self) -> None:
+        """Ask on every connection once more; one that is closed after its answer is opened anew."""
+        for index, (reader, writer) in enumerate(self.connections):
+            writer.write(GET)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            await reader.readexactly(1)
+            if b"connection: close" in head.lower():
+                writer.close()
+                await writer.wait_closed()
+                self.connections[index] = await asyncio.open_connection("127.0.0.1", self.port)
+
+    def spread(self) -> list[int]:
+        return [len(self.servers[worker]._server.server_state.connections) for worker in sorted(self.servers)]
+
     async def forgotten(self) -> None:
         """Until the workers have noticed that nobody is connected."""
         for _ in range(5000):
@@ -107,6 +121,30 @@ async def test_who_has_fewer_connections_takes_the_next(tmp_path: Path) -> None:
         running.hang_up()
         await running.forgotten()
         assert sorted(await running.ask_many(2)) == [0, 1]
+
+
+async def test_callers_who_keep_their_connections_spread_over_a_worker_that_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "CLOSE_SECONDS", 0.0)
+    async with workers(tmp_path, started=1) as running:
+        await running.ask_many(16)
+        await running.start(1)
+        for _ in range(3):
+            await running.ask_again()
+        assert max(running.spread()) <= 9
+        settled = running.spread()
+        await running.ask_again()
+        assert running.spread() == settled
+
+
+async def test_connections_are_closed_for_others_one_at_a_time(tmp_path: Path) -> None:
+    async with workers(tmp_path, started=1) as running:
+        await running.ask_many(16)
+        running.tally.write(1, 0)  # it says that it has none, and accepts none
+        assert running.servers[0]._server.acceptor is not None
+        asked = [running.servers[0]._server.acceptor.crowded() for _ in range(16)]
+        assert sum(asked) == 1
 
 
 async def test_a_worker_that_takes_no_connections_only_holds_the_others_up_for_a_moment(tmp_path: Path) -> None:

@@ -123,19 +123,20 @@ class Gate:
 
     def _changed(self) -> None:
         """The queue has changed: where others share the places, let them know, and look for one that they leave."""
-        if not self._places.shared:
-            return
-        self._places.tell(self._waiting, len(self._queue))
+        if self._places.shared:
+            self._places.tell(self._waiting, len(self._queue))
+            self._look_later()
+
+    def _look_later(self) -> None:
         if self._queue and self._looking is None:
             pause = random.uniform(*_LOOK_SECONDS)  # noqa: S311 -- no secret
             self._looking = asyncio.get_running_loop().call_later(pause, self._look)
 
     def _look(self) -> None:
         self._looking = None
-        if self._queue:
-            if self._take():
-                self._serve()
-            self._changed()
+        if self._queue and self._take():
+            self._serve()
+        self._look_later()
 
     def _queues(self, project: str, turn: asyncio.Future[None]) -> bool:
         """Let a call wait, in place of the newest of a project that has more waiting if there is no room."""
