@@ -37,6 +37,8 @@ concurrency: {openai: {max_in_flight: 6}}
 retries: {attempts: 1}
 """
 PRICE = 12 * 1000 / 1e6
+PROMPT = "a prompt of nine tokens: 36 letters."
+"""At four characters a token as many tokens as the stand-in says it had: what is set aside is what is spent."""
 WORKERS = ("worker-0", "worker-1")
 
 
@@ -110,7 +112,7 @@ def callers(gateway: Gateway) -> dict[str, int]:
 
 
 def body(*, stream: bool = False, model: str = CASE.name) -> dict[str, Any]:
-    return {"model": model, "max_tokens": 3, "stream": stream, "messages": [{"role": "user", "content": "Hi"}]}
+    return {"model": model, "max_tokens": 3, "stream": stream, "messages": [{"role": "user", "content": PROMPT}]}
 
 
 @pytest.fixture(scope="module")
