@@ -1,4 +1,4 @@
-"""`kill -9` of each service, or worker, in turn under load: nothing answered is lost or counted twice, nor answered wrong.
+"""`kill -9` of each service or worker in turn under load: nothing answered is lost, counted twice or answered wrong.
 
 Calls that a kill cuts may fail, with a clear error and soon. They may be in the ledger or not: their caller saw no end.
 """
