@@ -196,6 +196,11 @@ def limited(limit: str) -> None:
     _LIMITED.child(limit).inc()
 
 
+def call_unread(service: str) -> None:
+    """Count a call that was refused before it was read, because the process had more than it could serve."""
+    _CALLS.child(service, "unread", "", "OVERLOADED").inc()
+
+
 def call_cut() -> None:
     """Count a call that ended because its key was revoked."""
     _CUT.child().inc()

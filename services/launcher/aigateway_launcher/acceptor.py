@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 YIELD: Final = 0.002
 """Seconds that a worker with more connections leaves a new one to the others; then it takes it, as they may be busy."""
+_AT_ONCE: Final = 16
+"""Connections that a worker takes in a turn of its event loop: where turns are long, others would wait for seconds."""
 CLOSE_SECONDS: Final = 0.05
 """Between two connections that are closed because others have fewer: no storm, even if those others do not accept."""
 _PAUSE: Final = 1.0
@@ -130,14 +132,15 @@ class Acceptor:
         """Leave new connections to the other workers, and take only those that none of them does."""
         self._leaving = True
         self._tally.away(self._worker)
+        if self._waiting is not None:  # what comes now has not been left to the others yet
+            self._waiting.cancel()
+            self._waiting = None
+            self._loop.add_reader(self._listener, self._ready)
 
     def close(self) -> None:
         """Take no more connections."""
         self.leave()
-        if self._waiting is None:
-            self._loop.remove_reader(self._listener)
-        else:
-            self._waiting.cancel()
+        self._loop.remove_reader(self._listener)
         self._listener.close()
 
     async def wait_closed(self) -> None:
@@ -145,10 +148,12 @@ class Acceptor:
         await asyncio.gather(*self._opening)
 
     def _ready(self) -> None:
-        if self._leaving or self._connections > self._tally.fewest():
-            self._pause(YIELD)
-        else:
-            self._take()
+        for _ in range(_AT_ONCE):
+            if self._has_more():
+                self._pause(YIELD)
+                return
+            if not self._take():
+                return
 
     def _pause(self, seconds: float) -> None:
         self._loop.remove_reader(self._listener)
@@ -159,22 +164,27 @@ class Acceptor:
         self._loop.add_reader(self._listener, self._ready)
         self._take()
 
-    def _take(self) -> None:
-        """Take one connection, if it is still there: the loop comes back for the next."""
+    def _has_more(self) -> bool:
+        """Whether another worker should have the next connection; among many, a few more or less are even enough."""
+        fewest = self._tally.fewest()
+        return self._leaving or self._connections > fewest + fewest // 16
+
+    def _take(self) -> bool:
+        """Take one connection; False when there is none to be had now."""
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
-            return
+            return False
         except OSError as error:
             _log.error("connections cannot be accepted", error=error.strerror)
-            if self._waiting is None:
-                self._pause(_PAUSE)
-            return
+            self._pause(_PAUSE)
+            return False
         connection.setblocking(False)
         self._count(1)
         task = self._loop.create_task(self._open(connection), name="open a connection")
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
+        return True
 
     async def _open(self, connection: socket.socket) -> None:
         try:

@@ -80,6 +80,7 @@ class EdgeSection(Section):
 
     max_body_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
     max_buffered_bytes: Annotated[int, Field(gt=0)] = 256 * 1024 * 1024
+    max_calls: Annotated[int, Field(gt=0)] = 5000
     heartbeat_seconds: Seconds = 15.0
     request_timeout: Seconds = 600.0
     max_timeout: Seconds = 3600.0

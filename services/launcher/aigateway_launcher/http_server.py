@@ -18,10 +18,17 @@ from aigateway_launcher.acceptor import Acceptor, SharedSocket
 from aigateway_launcher.http_protocol import Gate, HttpProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Collection, Generator, Iterable
 
 _UNACKNOWLEDGED_SECONDS: Final = 60
 """A client that takes no byte for so long, or has vanished, is disconnected by the system, where it can do that."""
+
+_ACCEPTED_AT_ONCE: Final = 16
+"""Connections that a turn of the event loop accepts.
+
+libuv, and so uvloop, accepts one for each listening descriptor (https://github.com/libuv/libuv/pull/3696): with one
+descriptor the connections of a busy server would wait for seconds.
+"""
 
 
 class _Server(uvicorn.Server):
@@ -67,7 +74,7 @@ class HttpServer:
         host: Where to listen.
         port: 0 takes a free one.
         leaving: Called when the server is about to stop, while it still takes connections.
-        gate: The limits of connections.
+        gate: The limits of connections and of calls.
         shared: The socket that it shares with other workers, instead of one of its own at `host` and `port`.
     """
 
@@ -81,6 +88,7 @@ class HttpServer:
         gate: Gate | None = None,
         shared: SharedSocket | None = None,
     ) -> None:
+        self._shared = shared
         self._socket = shared.listener if shared else listen(host, port)
         self._leaving = leaving
         self._gate = gate or Gate()
@@ -102,9 +110,16 @@ class HttpServer:
         self._server = _Server(config, self._gate, shared)
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def connections(self) -> Collection[object]:
+        """Those that are open."""
+        return self._server.server_state.connections
+
     async def start(self) -> None:
         """Accept connections."""
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        more = 0 if self._shared else _ACCEPTED_AT_ONCE - 1
+        sockets = [self._socket, *(self._socket.dup() for _ in range(more))]
+        self._task = asyncio.create_task(self._server.serve(sockets=sockets))
         while not self._server.started:
             if self._task.done():
                 self._task.result()
@@ -133,6 +148,8 @@ class HttpServer:
         self._server.config.timeout_graceful_shutdown = max(1, int(end - loop.time()))
         self._server.should_exit = True
         await self._task
+        if self._gate.load is not None:
+            self._gate.load.stop()
 
 
 def listen(host: str, port: int) -> socket.socket:

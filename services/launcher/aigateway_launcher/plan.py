@@ -393,6 +393,7 @@ class _Maker:
         return EdgeSettings(
             max_body_bytes=edge.max_body_bytes,
             max_buffered_bytes=edge.max_buffered_bytes,
+            max_calls=edge.max_calls,
             heartbeat_seconds=edge.heartbeat_seconds,
             default_timeout=edge.request_timeout,
             max_timeout=edge.max_timeout,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from aigateway_common.health import Health
 from aigateway_common.inprocess import InProcessChannel, InProcessServer
+from aigateway_common.load import Load
 from aigateway_common.serving import grpc_channel, grpc_server
 from aigateway_common.settings import ConfigurationError, Problem, suggestion
 from aigateway_common.telemetry import Telemetry
@@ -218,8 +219,9 @@ class Process:
         server = import_module("aigateway_launcher.http_server")
         plan = self._plan
         asgi = app.create_app(plan.edge, gateway=router, telemetry=self._traced("edge"))
+        gate = server.Gate(load=Load("edge", max_calls=plan.edge.max_calls), refuse=asgi.refuse)
         shared = self._worker and self._worker.shared_socket(plan)
-        self._http = server.HttpServer(asgi, plan.host, plan.port, leaving=asgi.leave, shared=shared)
+        self._http = server.HttpServer(asgi, plan.host, plan.port, leaving=asgi.leave, gate=gate, shared=shared)
         await self._http.start()
         self.addresses.http = f"{plan.host}:{self._http.port}"
 
