@@ -155,6 +155,8 @@ class Gateway:
                 self._add("up", "--port", "0", *common, *self.options)
             case "split":
                 self._add("up", "--split", "--port", "0", *common, *self.options)
+            case "workers":
+                self._add("up", "--workers", "2", "--port", "0", *common, *self.options)
             case "edge,router":
                 self._start_in_parts(common)
             case _:

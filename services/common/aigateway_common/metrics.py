@@ -103,7 +103,9 @@ _WEBHOOKS = _counter(
 _LIMITED = _counter("aigateway_limited_calls", "Calls refused by a limit: requests, tokens or concurrent.", "limit")
 _CUT = _counter("aigateway_cut_calls", "Calls ended because their key was revoked.")
 _SHARED_LIMITS = Gauge(
-    "aigateway_shared_limits_available", "1 while limits are counted in Redis, 0 while it is away.", registry=REGISTRY
+    "aigateway_shared_limits_available",
+    "1 while limits are counted with other routers, 0 while each counts for itself.",
+    registry=REGISTRY,
 )
 _ACCOUNTS = Gauge(
     "aigateway_accounts_reachable", "1 while keys and budgets can be asked for, 0 while not.", registry=REGISTRY

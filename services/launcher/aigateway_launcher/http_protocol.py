@@ -47,6 +47,10 @@ class Gate:
     """Seconds that a client may leave an answer unread once no more of it can be buffered."""
     leaving: bool = False
     """The server is about to stop: each answer is the last one on its connection."""
+    crowded: Callable[[], bool] | None = None
+    """Whether the connection that asks next should be closed after its answer, for another server to have it."""
+    lost: Callable[[], None] | None = None
+    """Called when a connection has ended."""
     load: Load | None = None
     """Tells when there is no room for a call."""
     refuse: Callable[[bytes], tuple[int, Iterable[tuple[bytes, bytes]], bytes] | None] | None = None
@@ -122,7 +126,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(_too_large())
             return
         super().on_headers_complete()
-        if self._gate.leaving:
+        if self._gate.leaving or (self._gate.crowded is not None and self._gate.crowded()):
             self.cycle.keep_alive = False
         self._await("body")
 
@@ -167,6 +171,8 @@ class HttpProtocol(HttpToolsProtocol):
         if (cycle := self._answering) is not None and not cycle.response_complete:
             cycle.disconnected = True  # uvicorn tells the last request alone, which may wait behind this one
             cycle.message_event.set()
+        if self._gate.lost is not None:
+            self._gate.lost()
 
     def leave(self) -> None:
         """Make the answer under way the last one, unless its head has already promised that more may follow."""
