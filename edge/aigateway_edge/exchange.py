@@ -16,7 +16,7 @@ from aigateway_common.errors import GatewayError, from_rpc_error
 from aigateway_common.telemetry import SpanKind
 from grpc import aio
 
-from aigateway_edge import call_headers, errors, header_values
+from aigateway_edge import call_headers, errors, header_values, refusal
 from aigateway_edge.inbound import ClientGoneError, Held, Inbound
 from aigateway_edge.sse_out import SseOut
 
@@ -93,7 +93,8 @@ class Exchange:
         return self.inbound.timeout(self.settings)
 
     async def body(self) -> bytes:
-        """The request's body."""
+        """The request's body. Raises GatewayError OVERLOADED where there is no room for the call."""
+        refusal.check(self.scope)
         return await self.inbound.body(self.receive, self.settings.max_body_bytes, self.edge.held)
 
     async def result(self, call: aio.UnaryUnaryCall[Any, T]) -> T:

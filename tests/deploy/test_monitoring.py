@@ -1,6 +1,7 @@
 """Dashboards and alerts ask for metrics, labels and values that the code has, and the ledger answers their SQL.
 
-PromQL is parsed by a real parser and rules are read by promtool where it is installed; no Prometheus or Grafana runs.
+PromQL is parsed by a real parser and rules are read by promtool where it is installed; a Prometheus runs in
+`test_prometheus`, and no Grafana anywhere.
 """
 
 from __future__ import annotations

@@ -85,7 +85,9 @@ _WEBHOOKS = _counter(
 )
 _LIMITED = _counter("aigateway_limited_calls", "Calls refused by a limit: requests, tokens or concurrent.", "limit")
 _CUT = _counter("aigateway_cut_calls", "Calls ended because their key was revoked.")
-_SHARED_LIMITS = _gauge("aigateway_shared_limits_available", "1 while limits are counted in Redis, 0 while it is away.")
+_SHARED_LIMITS = _gauge(
+    "aigateway_shared_limits_available", "1 while limits are counted with other routers, 0 while each counts alone."
+)
 _ACCOUNTS = _gauge("aigateway_accounts_reachable", "1 while keys and budgets can be asked for, 0 while not.")
 _OUTBOX_EVENTS = _gauge("aigateway_outbox_events", "Usage events not yet delivered.")
 _OUTBOX_BYTES = _gauge("aigateway_outbox_bytes", "Size of the usage events not yet delivered.")
@@ -171,6 +173,11 @@ def stream_closed(service: str) -> None:
 def limited(limit: str) -> None:
     """Count a call that a limit on `requests`, `tokens` or `concurrent` calls refused."""
     _LIMITED.add((limit,))
+
+
+def call_unread(service: str) -> None:
+    """Count a call that was refused before it was read, because the process had more than it could serve."""
+    _CALLS.add((service, "unread", "", "OVERLOADED"))
 
 
 def call_cut() -> None:

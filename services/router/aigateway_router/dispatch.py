@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from aigateway_router.calls import Call
     from aigateway_router.metering import StreamMeter
     from aigateway_router.policy.budget import Budgets
+    from aigateway_router.policy.places import Places
     from aigateway_router.routes import Target
     from aigateway_router.settings import RouterSettings
     from aigateway_router.streams import Write
@@ -55,6 +56,7 @@ class Dispatcher:
         budgets: Where money is set aside.
         telemetry: Where spans go.
         settings: The policies, and the seconds for a call whose caller set no deadline.
+        places: Where places at providers are counted.
     """
 
     def __init__(
@@ -64,13 +66,14 @@ class Dispatcher:
         budgets: Budgets,
         telemetry: Telemetry,
         settings: RouterSettings,
+        places: Places,
     ) -> None:
         self._stubs: dict[str, ProviderServiceAsyncStub] = {
             name: provider_service_pb2_grpc.ProviderServiceStub(channel) for name, channel in providers.items()
         }
         self._guard = Guard(emitter, telemetry, settings.default_timeout)
         self._settings = settings
-        self._policies = Policies(settings, self._stubs, self._probe)
+        self._policies = Policies(settings, self._stubs, self._probe, places)
         self._pursuer = Pursuer(self._policies, budgets, settings.default_timeout)
 
     async def chat(

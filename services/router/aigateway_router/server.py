@@ -17,11 +17,13 @@ from aigateway_router.callers import Callers, revoked
 from aigateway_router.calls import Call
 from aigateway_router.checks import check_chat, check_embed
 from aigateway_router.dispatch import Dispatcher
+from aigateway_router.leftovers import Leftovers
 from aigateway_router.models import ModelCatalog
 from aigateway_router.outbox import Outbox
 from aigateway_router.policy.budget import Budgets
 from aigateway_router.policy.counters import MemoryCounters
 from aigateway_router.policy.limits import Limits
+from aigateway_router.policy.places import OwnPlaces
 from aigateway_router.routes import Routes
 from aigateway_router.running import RunningCalls, was_cut
 from aigateway_router.usage_emitter import UsageEmitter
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from aigateway_router.jwt_tokens import JwtTokens
     from aigateway_router.policy.counters import Counters
     from aigateway_router.policy.limits import Estimate, Hold
+    from aigateway_router.policy.machine import Machine
     from aigateway_router.routes import Target
     from aigateway_router.settings import RouterSettings
 
@@ -74,15 +77,18 @@ class RouterComponent:
         self._enabled = tuple(providers)
         routes = self._routes(settings)
         self._outbox = None if usage is None else Outbox(settings, usage)
+        self._leftovers = None if usage is None else Leftovers(settings, usage)
         self._catalog = ModelCatalog(providers, routes, settings)
         running = RunningCalls()
         self._accounts = Accounts(usage, settings, running.cut)
         self._tokens = _tokens(settings)
         self._callers = Callers(settings, self._accounts, self._tokens)
-        self._limits = Limits(_counters(settings))
+        self._machine = _machine(settings)
+        places = self._machine.places if self._machine else OwnPlaces()
+        self._limits = Limits(_counters(settings, self._machine), places)
         self.budgets = Budgets(usage, self._accounts)
         """Money for attempts."""
-        self._dispatcher = Dispatcher(providers, UsageEmitter(self._outbox), self.budgets, telemetry, settings)
+        self._dispatcher = Dispatcher(providers, UsageEmitter(self._outbox), self.budgets, telemetry, settings, places)
         self._servicer = _GatewayServicer(
             self._callers,
             running,
@@ -123,6 +129,8 @@ class RouterComponent:
         """Open the outbox, and follow the accounts. Raises OutboxLockedError or OSError when it cannot be used."""
         if self._outbox is not None:
             await self._outbox.start()
+        if self._leftovers is not None:
+            self._leftovers.start()
         await self._accounts.start()
         self._dispatcher.start()
 
@@ -135,8 +143,12 @@ class RouterComponent:
         await self._limits.stop()
         if self._tokens is not None:
             await self._tokens.stop()
+        if self._leftovers is not None:
+            await self._leftovers.stop()
         if self._outbox is not None:
             await self._outbox.stop(grace)
+        if self._machine is not None:
+            self._machine.close()
 
 
 class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
@@ -342,9 +354,17 @@ def _tokens(settings: RouterSettings) -> JwtTokens | None:
     return JwtTokens(settings.jwt, settings.key_grace)
 
 
-def _counters(settings: RouterSettings) -> Counters:
+def _machine(settings: RouterSettings) -> Machine | None:
+    if settings.share is None:
+        return None
+    from aigateway_router.policy.machine import Machine, open_store  # noqa: PLC0415 -- loaded only by workers
+
+    return Machine(settings.share, open_store(settings.share.folder))
+
+
+def _counters(settings: RouterSettings, machine: Machine | None) -> Counters:
     if settings.redis_url is None:
-        return MemoryCounters()
+        return MemoryCounters() if machine is None else machine.counters
     from aigateway_router.policy.shared_counters import SharedCounters  # noqa: PLC0415 -- loaded only with Redis
 
     return SharedCounters(settings.redis_url)

@@ -1,4 +1,4 @@
-"""Counters of limits, in memory: what one router counts for itself. See `shared_counters` for several routers."""
+"""Counters of limits, in memory: what one router counts for itself. See `shared_counters` and `machine` for several."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class MemoryCounters:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._counters: dict[str, _Counter] = {}
+        self._counters: dict[str, Counter] = {}
         self._swept = 0
 
     async def take(self, charges: Sequence[Charge]) -> Taken:
@@ -78,7 +78,7 @@ class MemoryCounters:
             granted = granted and reading.used + charge.cost <= charge.limit
         if granted:
             for charge in charges:
-                self._counters.setdefault(charge.name, _Counter(minute)).add(minute, charge.cost)
+                self._counters.setdefault(charge.name, Counter(minute)).add(minute, charge.cost)
         return Taken(granted, minute, readings, self)
 
     def settle(self, minute: int, changes: Sequence[tuple[str, int]]) -> None:
@@ -109,7 +109,9 @@ class MemoryCounters:
         self._counters = {name: one for name, one in self._counters.items() if one.minute >= minute - 1}
 
 
-class _Counter:
+class Counter:
+    """The counts of two minutes."""
+
     __slots__ = ("current", "minute", "previous")
 
     def __init__(self, minute: int) -> None:
@@ -125,6 +127,7 @@ class _Counter:
             self.minute = minute
 
     def add(self, minute: int, amount: int) -> None:
+        """Count `amount` in `minute`, never below 0; one that has passed stays."""
         if minute == self.minute:
             self.current = max(0, self.current + amount)
         elif minute == self.minute - 1:
