@@ -6,7 +6,7 @@ PROTOS := $(wildcard protos/aigateway/v1/*.proto)
 SERVICES := $(wildcard protos/aigateway/v1/*_service.proto)
 STUBS := protos/gen/python
 
-.PHONY: help install run test test-slow chaos soak check lint types protos protos-check lock lock-check docs docs-check envoy breaking bench clean format images sbom
+.PHONY: help install run test test-slow chaos soak check lint types protos protos-check lock lock-check docs docs-check envoy breaking bench bench-peers clean format images sbom
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -122,8 +122,23 @@ sbom: install ## write what each image holds, as CycloneDX, into build/sbom
 	  $(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements/$$image.txt \
 	    --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom/$$image.cdx.json || exit 1; done
 
-bench: install ## measure embedded and split against one mock upstream, and write docs/performance.md
-	$(BIN)/python -m bench && $(BIN)/python -m bench.page
+# QUICK=1 makes a smoke run, whose page goes to build/bench.
+BENCH = $(BIN)/python -m bench $(if $(QUICK),--quick)
+PAGE = mkdir -p build/bench && $(BIN)/python -m bench.page $(if $(QUICK),--into build/bench)
+bench: install ## measure the gateway against one mock upstream, and write docs/performance.md (QUICK=1: a smoke run)
+	$(BENCH) && $(PAGE)
+
+bench-peers: install build/peers/.done ## the same with Portkey and LiteLLM, which are installed into build/peers
+	$(BENCH) --peers && $(PAGE)
+
+PORTKEY := $(addprefix bench/peers/,package.json package-lock.json)
+build/peers/.done: bench/peers/litellm.txt $(PORTKEY)
+	mkdir -p build/peers/portkey && cp $(PORTKEY) build/peers/portkey/
+	$(PYTHON) -m venv build/peers/litellm/.venv
+	build/peers/litellm/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bench/peers/litellm.txt
+	@command -v npm > /dev/null || echo "npm is not here (Debian: apt-get install npm), so Portkey is left out"
+	! command -v npm > /dev/null || npm ci --prefix build/peers/portkey --omit=dev --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 clean: ## remove what make made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

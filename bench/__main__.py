@@ -1,243 +1,193 @@
-"""`make bench`: embedded, partly split, split and the bare floor, against the same mock upstream, in one run.
+"""`make bench` and `make bench-peers`: gateways against the same mock upstream under the same load, in one run.
 
-CPU is the operating system's own account of each gateway's whole process tree; the mock and the load are other
-processes.
-Prints a table, and writes one JSON line per row to `bench/results/`; `bench.page` makes a document of it.
+All servers of a group run at the same time and take turns, load by load and round by round, so that a noisy host hurts
+all of them alike; only the cold start and the memory of an idle server are measured alone. Prints a table, and writes
+one JSON line per cell to `bench/results/`; `bench.page` makes a document of it.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import json
-import platform
-import socket
-import statistics
-import subprocess
+import itertools
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any
 
-import httpx
-import psutil
-import uvloop
 from rich.console import Console
-from rich.table import Table
 
-from bench import load
+from bench import account, cases, gateways, generators, machine, measure, results, rows, table
+from bench.cases import Case, Span
+from bench.generators import LoadError
+from bench.measure import Measured
+from bench.rows import Row, Site
+from bench.servers import ROOT, Counting
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-from support.gateway import Gateway, environment  # noqa: E402 - found by the line above
-
-FLOOR = "floor"
-TOPOLOGIES = ("embedded", "edge,router", "split")
-WHOLE_CALLS, WHOLE_AT_ONCE = 3000, 32
-STREAMS, STREAMS_AT_ONCE, GAP_MS = 384, 64, 10
-SINGLES = 300
-ROUNDS = 3
-PATH, MODEL = "/v1/chat/completions", "openai/bench-model"
+RESULTS = ROOT / "bench/results"
 
 
 @dataclass
-class Row:
-    """One topology's figures; medians over the rounds, with the spread of the CPU ones."""
+class Bench:
+    """One run."""
 
-    name: str
-    cpu_ms_per_call: float = 0.0
-    cpu_ms_per_call_spread: float = 0.0
-    calls_per_second: float = 0.0
-    p50_ms: float = 0.0
-    p99_ms: float = 0.0
-    cpu_ms_per_stream: float = 0.0
-    cpu_ms_per_stream_spread: float = 0.0
-    ttft_ms: float = 0.0
-    ttft_added_ms: float = 0.0
-    memory_mb: float = 0.0
-    cold_start_s: float = 0.0
-    host_loop_ms: float = 0.0
-    """CPU milliseconds of a fixed loop at the time: figures of two rows compare as well as these agree."""
+    span: Span
+    mock: Counting
+    otlp: Counting
+    lines: list[results.Line] = field(default_factory=list)
+    host: list[float] = field(default_factory=list)
+    """Milliseconds of a fixed loop, read again and again: how steady the host was."""
 
+    def main_rows(self, folder: Path, chosen: Sequence[Row]) -> None:
+        """Everything about the rows of the main tables."""
+        site = self._site(folder)
+        for row in chosen:
+            if row.key != "direct" and not row.behind:
+                self._alone(site, row)
+        with self._started(site, chosen, cases.ALL) as measured:
+            self._rounds("main", measured, cases.ALL, self.span.rounds)
+            for one in measured:
+                memory = account.memory_mb(one.processes)
+                self._line("main", one.row, "loaded", {"memory_mb": sum(memory.values()), "memory_mb_by": memory})
+        order = [row.key for row in chosen]
+        self.lines.sort(key=lambda line: order.index(line["row"]))
 
-@dataclass
-class Process:
-    """A process that is measured."""
+    def group(self, name: str, folder: Path, chosen: Sequence[Row], loads: Sequence[Case]) -> None:
+        """A group of rows of our own, and how many spans came of those that trace."""
+        site = self._site(folder)
+        with self._started(site, chosen, loads) as measured:
+            self._rounds(name, measured, loads, self.span.feature_rounds)
+        if any(row.features and row.features.tracing for row in chosen) and not self.otlp.count():
+            raise RuntimeError("no span was received, so tracing was not measured")
 
-    process: subprocess.Popen[bytes]
+    def _site(self, folder: Path) -> Site:
+        return Site(folder, self.mock.port, self.otlp.port)
 
+    def _alone(self, site: Site, row: Row) -> None:
+        """Cold start and idle memory. Our own keys are made before, in a first start that is not measured."""
+        self._say(f"{row.key}: cold start")
+        server = row.build(site, row)
+        if row.features and row.features.keys:
+            with server:
+                gateways.issue(server, row.features)
+        seconds = []
+        for _ in range(self.span.starts):
+            began = time.perf_counter()
+            with server:
+                measure.first_answer(server)
+                seconds.append(time.perf_counter() - began)
+                time.sleep(self.span.settle)
+                memory = account.memory_mb(account.processes(server.roots))
+        site.servers[row.key] = server
+        self._line("main", row, "start", results.merged([{"seconds": one} for one in seconds]))
+        self._line("main", row, "idle", {"memory_mb": sum(memory.values()), "memory_mb_by": memory})
 
-class Served(Protocol):
-    """What can be called and measured."""
+    @contextlib.contextmanager
+    def _started(self, site: Site, chosen: Sequence[Row], loads: Sequence[Case]) -> Iterator[list[Measured]]:
+        """All servers, started together and warmed one by one."""
+        with contextlib.ExitStack() as stack:
+            for row in chosen:
+                server = site.servers.get(row.key) or row.build(site, row)
+                site.servers[row.key] = stack.enter_context(server)
+            measured = []
+            for row in chosen:
+                server = site.servers[row.key]
+                if row.features and not server.headers:
+                    gateways.issue(server, row.features)
+                if row.behind and not server.headers:
+                    server.headers = site.servers[row.behind].headers
+                measure.first_answer(server)
+                found = account.processes(measure.roots(row, site.servers))
+                measured.append(Measured(row, server, found, self.mock))
+            with ThreadPoolExecutor() as pool:
+                models = {case.model for case in loads if case.stream}
+                list(pool.map(lambda pair: pair[0].count_records(pair[1]), itertools.product(measured, models)))
+            yield measured
+            for server in site.servers.values():
+                server.tell_to_end()  # all at once; the stack waits
 
-    @property
-    def http(self) -> str:
-        """Its address."""
+    def _rounds(self, group: str, measured: Sequence[Measured], loads: Sequence[Case], rounds: int) -> None:
+        found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+        for one, case in itertools.product(measured, cases.WARMING):
+            if case.model in one.records or not case.stream:
+                one.cell(case, self.span)
+        for number in range(rounds):
+            for case in loads:
+                self._say(f"{group}: round {number + 1}, {case.title}")
+                self.host.append(account.loop_ms())
+                turn = number % len(measured)
+                for one in [*measured[turn:], *measured[:turn]]:
+                    try:
+                        found[one.row.key, case.name].append(one.cell(case, self.span))
+                    except LoadError as error:  # the other cells' figures are good all the same
+                        self._say(f"{one.row.key}, {case.name}: {error}\n{one.server.last_words()}")
+                        self._line(group, one.row, case.name, {"failed": str(error)})
+        for one, case in itertools.product(measured, loads):
+            if found[one.row.key, case.name]:
+                self._line(group, one.row, case.name, results.merged(found[one.row.key, case.name]))
 
-    @property
-    def running(self) -> list[Process]:
-        """Its processes."""
+    def _line(self, group: str, row: Row, case: str, figures: results.Line) -> None:
+        self.lines.append({"group": group, "row": row.key, "title": row.title, "case": case} | figures)
 
-
-@dataclass
-class FloorProcess:
-    """The bare proxy as a process; see `bench.floor`."""
-
-    upstream_port: int
-    http: str = ""
-    running: list[Process] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.http = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "bench.floor", f"http://127.0.0.1:{self.upstream_port}", str(port)]
-        self.running.append(Process(subprocess.Popen(command, cwd=ROOT)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for one in self.running:
-            one.process.kill()
-            one.process.wait()
-
-
-@contextlib.contextmanager
-def mock(gap_ms: int) -> Iterator[int]:
-    """A mock upstream; its port."""
-    command = [sys.executable, "-m", "bench.mock_upstream", str(gap_ms)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()
-
-
-def tree(gateway: Served) -> list[psutil.Process]:
-    """Every process of the gateway."""
-    roots = [psutil.Process(one.process.pid) for one in gateway.running]
-    return [*roots, *(child for root in roots for child in root.children(recursive=True))]
-
-
-def cpu_seconds(processes: list[psutil.Process]) -> float:
-    """Processor time that they have used, user and system."""
-    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
-
-
-def memory_mb(processes: list[psutil.Process]) -> float:
-    """Their proportional set size, shared pages counted once."""
-    return sum(process.memory_full_info().pss for process in processes) / 1e6
-
-
-def measured(gateway: Served, payload: bytes, calls: int, at_once: int) -> tuple[float, load.Result]:
-    """CPU milliseconds per call, and what the caller saw."""
-    port = int(gateway.http.rpartition(":")[2])
-    processes = tree(gateway)
-    uvloop.run(load.run(port, payload, calls=max(at_once, calls // 10), concurrency=at_once))
-    before = cpu_seconds(processes)
-    result = uvloop.run(load.run(port, payload, calls=calls, concurrency=at_once))
-    return (cpu_seconds(processes) - before) / calls * 1000, result
-
-
-def first_answer(gateway: Served) -> None:
-    """Wait for the first good answer."""
-    key = {"authorization": f"Bearer {load.KEY}"}
-    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
-    while True:
-        with contextlib.suppress(httpx.ConnectError):
-            if httpx.post(gateway.http + PATH, json=body, headers=key, timeout=30).status_code == 200:
-                return
-        time.sleep(0.01)
+    def _say(self, what: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
-def direct_ttft(port: int) -> float:
-    """Milliseconds to the first byte of a stream without a gateway; one caller."""
-    payload = load.request(PATH, "mock", "bench-model", stream=True)
-    result = uvloop.run(load.run(port, payload, calls=SINGLES // 3, concurrency=1))
-    return statistics.median(result.first_bytes) * 1000
-
-
-def host_loop_ms() -> float:
-    """How fast the host is right now: the best of three runs of a fixed loop."""
-    best = float("inf")
-    for _ in range(3):
-        began = time.process_time()
-        total = 0
-        for number in range(1_000_000):
-            total += number * number
-        best = min(best, time.process_time() - began)
-    return best * 1000
-
-
-@contextlib.contextmanager
-def served(name: str, upstream_port: int) -> Iterator[Served]:
-    """A topology, or the floor, in front of the mock."""
-    if name == FLOOR:
-        with FloorProcess(upstream_port) as floor:
-            yield floor
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        env = environment(f"http://127.0.0.1:{upstream_port}", "openai", GATEWAY_API_KEY=load.KEY)
-        with Gateway(name, Path(folder), env) as gateway:
-            yield gateway  # type: ignore[misc] # its `running` holds more than a Process
-
-
-def measure(name: str, whole_port: int, stream_port: int, base_ttft: float) -> Row:
-    """One topology, or the floor, from a cold start."""
-    row = Row(name, host_loop_ms=host_loop_ms())
-    whole = load.request(PATH, "gateway", MODEL, stream=False)
-    stream = load.request(PATH, "gateway", MODEL, stream=True)
-    began = time.perf_counter()
-    with served(name, whole_port) as gateway:
-        first_answer(gateway)
-        row.cold_start_s = time.perf_counter() - began
-        rounds = [measured(gateway, whole, WHOLE_CALLS, WHOLE_AT_ONCE) for _ in range(ROUNDS)]
-        cpu = [one[0] for one in rounds]
-        row.cpu_ms_per_call, row.cpu_ms_per_call_spread = statistics.median(cpu), max(cpu) - min(cpu)
-        latencies = sorted(value for one in rounds for value in one[1].latencies)
-        row.p50_ms, row.p99_ms = latencies[len(latencies) // 2] * 1000, latencies[len(latencies) * 99 // 100] * 1000
-        row.calls_per_second = statistics.median(one[1].calls / one[1].seconds for one in rounds)
-    with served(name, stream_port) as gateway:
-        first_answer(gateway)
-        cpu = [measured(gateway, stream, STREAMS, STREAMS_AT_ONCE)[0] for _ in range(ROUNDS)]
-        row.cpu_ms_per_stream, row.cpu_ms_per_stream_spread = statistics.median(cpu), max(cpu) - min(cpu)
-        _, alone = measured(gateway, stream, 30, 1)
-        row.ttft_ms = statistics.median(alone.first_bytes) * 1000
-        row.ttft_added_ms = row.ttft_ms - base_ttft
-        row.memory_mb = memory_mb(tree(gateway))
-    row.host_loop_ms = (row.host_loop_ms + host_loop_ms()) / 2
-    return row
+def run(span: Span, *, peers: bool) -> tuple[results.Line, list[results.Line]]:
+    """The whole benchmark: what it was run on, and its lines."""
+    began = time.monotonic()
+    wanted = [*rows.ROWS, *(rows.PEER_ROWS if peers else ())]
+    chosen = [row for row in wanted if not row.missing()]
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        Counting([sys.executable, "-m", "bench.mock_upstream"]) as mock,
+        Counting([sys.executable, "-m", "bench.otlp"]) as otlp,
+    ):
+        bench = Bench(span, mock, otlp)
+        bench.main_rows(Path(folder), chosen)
+        for topology in rows.OURS:
+            bench.group(f"features {topology}", Path(folder), rows.variant_rows(topology), cases.FEATURES)
+        for topology in ("embedded", "split"):
+            bench.group(f"routes {topology}", Path(folder), rows.route_rows(topology), cases.UNARY)
+    for row in wanted:
+        if row.missing():
+            bench.lines.append(
+                {"group": "main", "row": row.key, "title": row.title, "case": "", "left_out": row.missing()}
+            )
+    about = machine.about() | {
+        "command": "make bench-peers" if peers else "make bench",
+        "quick": span is cases.QUICK,
+        "window_s": span.window,
+        "rounds": span.rounds,
+        "minutes": (time.monotonic() - began) / 60,
+        "whole_calls_by": "wrk" if generators.WRK else "bench/load.py",
+        "host_loop_ms": sorted(bench.host),
+    }
+    return about, bench.lines
 
 
 def main() -> None:
-    """Measure everything and print it."""
-    rows = []
-    with mock(0) as whole_port, mock(GAP_MS) as stream_port:
-        base = direct_ttft(whole_port)
-        for topology in (*TOPOLOGIES, FLOOR):
-            rows.append(measure(topology, whole_port, stream_port, base))
-            print(json.dumps(asdict(rows[-1])), file=sys.stderr)
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{psutil.cpu_count()} cores, {platform.machine()}, {platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("grpcio", "uvloop", "aiohttp", "protobuf", "fastapi")},
-    }
-    results = ROOT / "bench" / "results"
-    results.mkdir(exist_ok=True)
-    lines = [json.dumps(about | asdict(row)) for row in rows]
-    (results / "latest.jsonl").write_text("\n".join(lines) + "\n")
-    table = Table(title=f"{about['machine']}, Python {about['python']}, {about['date']}")
-    for column in asdict(rows[0]):
-        table.add_column(column.replace("_", " "), justify="left" if column == "name" else "right")
-    for row in rows:
-        table.add_row(*(value if isinstance(value, str) else f"{value:.3g}" for value in asdict(row).values()))
-    Console(width=200).print(table)
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--peers", action="store_true", help="measure Portkey and LiteLLM too")
+    parser.add_argument("--quick", action="store_true", help="a smoke run of all cells; its figures are for nobody")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every process is ended here too
+    if not generators.WRK:
+        print(generators.HOW_TO_GET_WRK, file=sys.stderr)
+    about, lines = run(cases.QUICK if given.quick else cases.FULL, peers=given.peers)
+    for name in (about["date"].replace(":", ""), "latest"):
+        results.write(RESULTS / f"{name}.jsonl", about, lines)
+    done = results.Run(about, lines)
+    table.show(done, Console(width=200))
+    if done.failures():
+        sys.exit("some calls failed; see above")
 
 
 if __name__ == "__main__":

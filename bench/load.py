@@ -1,76 +1,137 @@
-"""The load: whole calls and streams over plain sockets, with as little work per call as Python can do."""
+"""The load over HTTP: whole calls and streams over plain sockets, with as little work per call as Python can do.
+
+Run as `python -m bench.load PORT FILE`, FILE holding the bytes of one request; `bench.tally` says how it is talked to.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, cast
 
-KEY = "bench-key-0123456789abcdef"
+import uvloop
+from typing_extensions import override
+
+from bench.tally import Tally, converse
+
+PATH: Final = "/v1/chat/completions"
+_RECORD: Final = b"data: "
+_END: Final = b"\r\n0\r\n\r\n"
 
 
-@dataclass
-class Result:
-    """What the caller saw; times in seconds."""
-
-    calls: int = 0
-    seconds: float = 0.0
-    latencies: list[float] = field(default_factory=list)
-    first_bytes: list[float] = field(default_factory=list)
-
-
-def request(url_path: str, host: str, model: str, *, stream: bool) -> bytes:
+def request(body: bytes, headers: Mapping[str, str]) -> bytes:
     """The bytes of one call."""
-    messages = [
-        {"role": "system", "content": "You are a helpful assistant."},
-        {"role": "user", "content": "Tell me about foxes and dogs, briefly."},
-    ]
-    body = json.dumps({"model": model, "messages": messages, "stream": stream}).encode()
-    head = f"POST {url_path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {KEY}\r\n"
-    return f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+    lines = [f"POST {PATH} HTTP/1.1", "host: gateway", *(f"{name}: {value}" for name, value in headers.items())]
+    lines += ["content-type: application/json", f"content-length: {len(body)}"]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-async def run(port: int, payload: bytes, *, calls: int, concurrency: int) -> Result:
-    """Make `calls` calls, `concurrency` at once, each worker on one connection kept open."""
-    result = Result()
-    left = iter(range(calls))
+class Caller(asyncio.Protocol):
+    """One connection, kept open, that makes call after call."""
 
-    async def worker() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
-        for _ in left:
-            await _one(reader, writer, payload, result)
-        writer.close()
+    def __init__(self, payload: bytes, tally: Tally) -> None:
+        self._payload, self._tally = payload, tally
+        self._transport: asyncio.Transport | None = None
+        self._began = self._last = 0.0
+        self._head = True
+        """The answer's head is still to come."""
+        self._left = 0
+        """Bytes of the body still to come; below 0 when only the end of the chunks says so."""
+        self._data = b""
 
-    began = time.perf_counter()
-    await asyncio.gather(*(worker() for _ in range(concurrency)))
-    result.seconds = time.perf_counter() - began
-    return result
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport; calling begins later."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def call(self) -> None:
+        """Make one call; the next follows its answer."""
+        assert self._transport is not None
+        self._head, self._data, self._last = True, b"", 0.0
+        self._began = time.perf_counter()
+        self._transport.write(self._payload)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        """Take a part of the answer."""
+        if self._head:
+            data = self._data = self._data + data
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            if not self._begin(data[:end].lower()):
+                return
+            data, self._data = data[end + 4 :], b""
+        if self._left < 0:
+            self._chunks(data)
+        elif (left := self._left - len(data)) > 0:
+            self._left = left
+        else:
+            self._done()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        """A server that hangs up is a failure; at the end it is the caller that does."""
+        if not self._tally.failure:
+            self._tally.failure = f"the connection was closed: {exc}"
+
+    def _begin(self, head: bytes) -> bool:
+        if not head.startswith(b"http/1.1 200"):
+            self._tally.failure = self._data[:1000].decode(errors="replace")
+            return False
+        at = head.find(b"content-length:")
+        self._left = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else -1
+        self._head = False
+        return True
+
+    def _chunks(self, data: bytes) -> None:
+        joined = self._data + data  # a record's beginning may be split over two reads
+        if count := joined.count(_RECORD):
+            now = time.perf_counter()
+            self._tally.records(count, self._began, self._last, now)
+            self._last = now
+        if joined.endswith(_END):
+            self._done()
+        else:
+            self._data = b"" if joined.endswith(_RECORD) else joined[-(len(_END) - 1) :]
+
+    def _done(self) -> None:
+        self._tally.ended(self._began, time.perf_counter(), units=0 if self._last else 1)
+        self.call()
 
 
-async def _one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, payload: bytes, result: Result) -> None:
-    began = time.perf_counter()
-    writer.write(payload)
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    if not head.startswith(b"http/1.1 200"):
-        raise RuntimeError(head.decode())
-    at = head.find(b"content-length:")
-    if at >= 0:
-        await reader.readexactly(int(head[at + 15 :].split(b"\r\n", 1)[0]))
-    else:
-        await _chunked(reader, began, result)
-    result.calls += 1
-    result.latencies.append(time.perf_counter() - began)
+async def run(port: int, payload: bytes, *, at_once: int, warm: float, ramp: float) -> Tally:
+    """Call until there are no more questions; callers begin one after the other within `ramp` seconds."""
+    loop = asyncio.get_running_loop()
+    tally = Tally()
+    opened = [await loop.create_connection(lambda: Caller(payload, tally), "127.0.0.1", port) for _ in range(at_once)]
+    for number, (_, caller) in enumerate(opened):
+        loop.call_later(ramp * number / at_once, caller.call)
+    await converse(tally, warm)
+    return tally
 
 
-async def _chunked(reader: asyncio.StreamReader, began: float, result: Result) -> None:
-    first = True
-    tail = b""
-    while not tail.endswith(b"\r\n0\r\n\r\n"):
-        data = await reader.read(65536)
-        if not data:
-            raise RuntimeError("the stream was cut")
-        if first:
-            result.first_bytes.append(time.perf_counter() - began)
-            first = False
-        tail = (tail + data)[-16:]
+def options(target: str) -> argparse.ArgumentParser:
+    """The command line of a generator that calls `target`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument(target)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--warm", type=float, default=0.0)
+    parser.add_argument("--ramp", type=float, default=0.0)
+    return parser
+
+
+def main() -> None:
+    """The command."""
+    given = options("port").parse_args()
+    coroutine = run(int(given.port), given.file.read_bytes(), at_once=given.at_once, warm=given.warm, ramp=given.ramp)
+    print(json.dumps(uvloop.run(coroutine).summary()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

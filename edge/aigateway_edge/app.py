@@ -109,8 +109,15 @@ def create_app(
         }
         app.add_middleware(CORSMiddleware, **cors)
         fast = {path: CORSMiddleware(route, **cors) for path, route in fast.items()}
+    else:  # a browser would have to be told more
+        app.refusals = {path.encode(): _shape(path) for path in fast}
     app.short_cuts = fast
     return app
+
+
+def _shape(path: str) -> errors.Shape:
+    """The dialect whose path it is."""
+    return ANTHROPIC if path.startswith(_MESSAGES) else errors.OPENAI
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -124,7 +131,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
             failure = GatewayError("METHOD_NOT_ALLOWED", f"{where} is not allowed; `/docs` lists what is")
         case status:
             failure = GatewayError("INVALID_REQUEST" if status < 500 else "INTERNAL", str(error.detail))
-    shape = ANTHROPIC if request.url.path.startswith(_MESSAGES) else errors.OPENAI
+    shape = _shape(request.url.path)
     request_id = Inbound(request.scope).request_id
     response = Response(shape.body(failure, request_id), error.status_code, media_type="application/json")
     for name, value in (error.headers or {}).items():

@@ -35,6 +35,8 @@ def headers(error: GatewayError, *, anthropic: bool = False) -> Headers:
     status = error.http_status
     if error.retry_after is not None:
         found.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after))))
+    elif status == 503 and error.reason.retryable:
+        found.append((b"retry-after", b"1"))
     if not error.reason.retryable and (status >= 500 or status in _RETRIED_BY_SDKS):
         found.append((b"x-should-retry", b"false"))
     if provider := error.details.get("provider"):

@@ -15,6 +15,9 @@ class EdgeSettings:
     max_buffered_bytes: int = 256 * 1024 * 1024
     """Bytes of unfinished request bodies held for all callers together; beyond it large requests are answered 503."""
 
+    max_calls: int = 5000
+    """Requests under way beyond which calls are refused with OVERLOADED; when the process cannot keep up, earlier."""
+
     heartbeat_seconds: float = 15.0
     """A stream that is silent for so long gets an SSE comment, so that proxies keep it open."""
 

@@ -1,4 +1,4 @@
-"""`kill -9` of each service in turn under load: nothing answered is lost or counted twice, nothing wrong is answered.
+"""`kill -9` of each service or worker in turn under load: nothing answered is lost, counted twice or answered wrong.
 
 Calls that a kill cuts may fail, with a clear error and soon. They may be in the ledger or not: their caller saw no end.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from support import workers
 from support.chaos.echo import MODELS
 from support.chaos.load import Call, Load, Mix
 from support.chaos.services import kill, wait_serving
@@ -24,6 +25,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(4000)]
 
 CALLERS = 64
 PROVIDER = "provider:"
+WORKERS = ("worker-0", "worker-1")
 
 
 @dataclass
@@ -57,19 +59,25 @@ class Killer:
             if time.monotonic() > end:
                 return
             one = Kill(turn.pop(), time.monotonic())
-            kill(self.gateway, one.service)
             self.kills.append(one)
-            await wait_serving(self.gateway.running[-1], one.service)
+            if one.service in WORKERS:
+                await workers.again(self.gateway, one.service, workers.kill(self.gateway, one.service))
+            else:
+                kill(self.gateway, one.service)
+                await wait_serving(self.gateway.running[-1], one.service)
             one.serving = time.monotonic()
 
 
+@pytest.mark.parametrize("topology", ["split", "workers"])
 async def test_nothing_answered_is_lost_or_doubled(
-    tmp_path: Path, echoing: str, seconds: float, seed: int, long: bool
+    tmp_path: Path, echoing: str, seconds: float, seed: int, long: bool, topology: str
 ) -> None:
     providers = list(MODELS) if long else ["openai", "anthropic"]
     services = ["usage", "router", "edge", *(PROVIDER + name for name in providers)]
+    if topology == "workers":
+        services = ["usage", *WORKERS]
     mix = Mix(models=[MODELS[name] for name in providers])
-    with Gateway("split", tmp_path, environment(echoing, *providers)) as gateway:
+    with Gateway(topology, tmp_path, environment(echoing, *providers)) as gateway:
         load = Load([gateway.http], f"kill{seed}", mix, seed)
         killer = Killer(gateway, services, random.Random(seed))
         await asyncio.gather(load.run(CALLERS, seconds + 2), killer.run(seconds))

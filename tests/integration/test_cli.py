@@ -152,14 +152,20 @@ def test_a_taken_port_is_said_with_the_fix(sandbox: Gateway, tmp_path: Path) -> 
     assert "Traceback" not in got.stderr
 
 
-@pytest.mark.parametrize("topology", ["embedded", "split"])
+@pytest.mark.parametrize("topology", ["embedded", "split", "workers"])
 def test_metrics_are_served_by_each_process(tmp_path: Path, topology: str) -> None:
     with Gateway(topology, tmp_path, environment(None), ("--metrics-port", "0")) as gateway:
         assert run(tmp_path, "chat", "count me", "-m", "sandbox/echo", "--url", gateway.http).returncode == 0
         addresses = gateway.running[-1].addresses["metrics"]
         text = "".join(httpx.get(f"http://{address}/metrics").text for address in addresses.values())
-    services = ["edge,router,usage,provider:sandbox"] if topology == "embedded" else None
-    assert sorted(addresses) == (services or ["edge", "provider:sandbox", "router", "usage"])
+    assert (
+        sorted(addresses)
+        == {
+            "embedded": ["edge,router,usage,provider:sandbox"],
+            "split": ["edge", "provider:sandbox", "router", "usage"],
+            "workers": ["usage", "worker-0", "worker-1"],
+        }[topology]
+    )
     for service in ("edge", "router", "provider"):
         labels = f'{{operation="chat",provider="sandbox",service="{service}",status="ok"}}'
         assert f"aigateway_calls_total{labels} 1.0" in text

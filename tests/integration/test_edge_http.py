@@ -258,7 +258,7 @@ async def test_failures_before_the_first_event_have_their_own_status(
     headers = caught.value.response.headers
     assert caught.value.status_code == status
     assert caught.value.body == error.to_openai()["error"]
-    assert headers.get("retry-after") == ("2" if error.retry_after else None)
+    assert headers.get("retry-after") == ("2" if error.retry_after else "1" if status == 503 else None)
     assert headers.get("x-provider") == error.details.get("provider")
     assert headers.get("x-should-retry") == ("false" if status == 502 else None)
 

@@ -18,10 +18,11 @@ KILLS = (100, 250, 400)
 
 
 @pytest.mark.timeout(180)
-async def test_every_answered_call_is_recorded_exactly_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("topology", ["split", "workers"])
+async def test_every_answered_call_is_recorded_exactly_once(tmp_path: Path, topology: str) -> None:
     case = CASES[0]
     answered: list[str] = []
-    with Upstream(case.whole) as upstream, Gateway("split", tmp_path, environment(upstream.url, "openai")) as gateway:
+    with Upstream(case.whole) as upstream, Gateway(topology, tmp_path, environment(upstream.url, "openai")) as gateway:
         async with httpx.AsyncClient(base_url=gateway.http, timeout=60) as client:
             gate, killing = asyncio.Semaphore(16), asyncio.Lock()
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -72,8 +73,8 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-W", "error::DeprecationWarning:aigateway", "-m", "aigateway_launcher", *arguments]
 
 
-def start(folder: Path, env: dict[str, str], *arguments: str) -> Running:
-    """Start `aigateway ARGUMENTS…` and wait until it says that it is ready."""
+def start(folder: Path, env: dict[str, str], *arguments: str, before: Sequence[str] = ()) -> Running:
+    """Start `aigateway ARGUMENTS…`, `before` standing before the command, and wait until it says that it is ready."""
     folder.mkdir(parents=True, exist_ok=True)
     log = (
         folder / f"{'-'.join(a for a in arguments[:2] if not a.startswith('-')).replace(':', '-')}-{time.time_ns()}.log"
@@ -81,7 +82,7 @@ def start(folder: Path, env: dict[str, str], *arguments: str) -> Running:
     reader, writer = os.pipe()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command(*arguments, "--ready-fd", str(writer)),
+            [*before, *command(*arguments, "--ready-fd", str(writer))],
             env=env,
             cwd=folder,
             pass_fds=(writer,),
@@ -154,6 +155,8 @@ class Gateway:
                 self._add("up", "--port", "0", *common, *self.options)
             case "split":
                 self._add("up", "--split", "--port", "0", *common, *self.options)
+            case "workers":
+                self._add("up", "--workers", "2", "--port", "0", *common, *self.options)
             case "edge,router":
                 self._start_in_parts(common)
             case _:

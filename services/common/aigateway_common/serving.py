@@ -38,8 +38,6 @@ _MESSAGE_OPTIONS: Final = (
 )
 _SERVER_OPTIONS: Final = (
     *_MESSAGE_OPTIONS,
-    # Two servers on one port would each get half of the calls: fail instead.
-    ("grpc.so_reuseport", 0),
     # Clients may ping as often as our channels do, and idle ones too; more often is an attack or a mistake.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -84,12 +82,13 @@ class GrpcServer:
         reflection: bool = False,
         max_connection_age: float | None = None,
         manage: bool = True,
+        shared: bool = False,
     ) -> None:
         names = [name for component in components for name in component.service_names]
         self._managed = list(components) if manage else []
         self._started: list[Component] = []
         self._health = health.Health(names)
-        self._server = aio.server(options=[*_SERVER_OPTIONS, *_age(max_connection_age)])
+        self._server = aio.server(options=[*_SERVER_OPTIONS, *_port_sharing(shared), *_age(max_connection_age)])
         for component in components:
             component.register(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -144,13 +143,22 @@ def grpc_server(
     reflection: bool = False,
     max_connection_age: float | None = None,
     manage: bool = True,
+    shared: bool = False,
 ) -> GrpcServer:
     """A server for `components` on `address` (`host:port`; port 0 takes a free one), bound but not yet started.
 
-    `max_connection_age` in seconds makes clients reconnect now and then, so that load spreads over new replicas. Call
-    it in the event loop that is to serve. Raises OSError that names the address when it cannot be bound.
+    `max_connection_age` in seconds makes clients reconnect now and then, so that load spreads over new replicas.
+    `shared` says that other servers may have the port as well. Call it in the event loop that is to serve. Raises
+    OSError that names the address when it cannot be bound.
     """
-    return GrpcServer(components, address, reflection=reflection, max_connection_age=max_connection_age, manage=manage)
+    return GrpcServer(
+        components,
+        address,
+        reflection=reflection,
+        max_connection_age=max_connection_age,
+        manage=manage,
+        shared=shared,
+    )
 
 
 def grpc_channel(target: str) -> aio.Channel:
@@ -192,6 +200,11 @@ def _age(seconds: float | None) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_ms", int(seconds * 1000)),
         ("grpc.max_connection_age_grace_ms", int(CONNECTION_AGE_GRACE * 1000)),
     ]
+
+
+def _port_sharing(shared: bool) -> list[tuple[str, int]]:  # noqa: FBT001 -- one thing to say
+    """Two servers on one port each get a share of the connections: fail instead, unless they are meant to."""
+    return [("grpc.so_reuseport", int(shared))]
 
 
 def _bind(server: aio.Server, address: str) -> int:

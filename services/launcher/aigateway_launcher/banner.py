@@ -25,12 +25,12 @@ _TRY: Final = {
 def show(plan: Plan, addresses: Addresses, *, split: bool) -> None:
     """Print the banner on standard error, where logs go too."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    how = "a process per service" if split else "one process"
+    how = "a process per service" if split else f"{plan.workers} workers" if plan.workers > 1 else "one process"
     console.print(f"\n[bold]AI gateway[/bold] is ready ({how})")
     console.print(f"  HTTP   http://{addresses.http}/v1   (docs: http://{addresses.http}/docs)")
     console.print(f"  gRPC   {addresses.grpc.get('router', '-')}")
     for services, address in addresses.metrics.items():
-        of = f"   ({services})" if split else ""
+        of = f"   ({services})" if len(addresses.metrics) > 1 else ""
         console.print(f"  Prometheus  http://{address}/metrics{of}")
     console.print(f"  Ledger {_ledger(plan) if plan.usage_enabled else 'off'}")
     console.print(f"  Keys   {keys(plan)}\n")

@@ -55,6 +55,9 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 def up(  # noqa: PLR0913 - one parameter per option
     *,
     split: Annotated[bool, typer.Option("--split", help="A process per service instead of one for all.")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes that divide the calls [1]; one per core is right.")
+    ] = None,
     config: ConfigOption = None,
     host: HostOption = None,
     port: PortOption = None,
@@ -64,12 +67,12 @@ def up(  # noqa: PLR0913 - one parameter per option
     ready_fd: ReadyOption = None,
     lifeline_fd: LifelineOption = None,
 ) -> None:
-    """Start the gateway: everything in one process, or split."""
+    """Start the gateway: everything in one process, in several workers, or split."""
     gc.disable()  # until the services are up: collecting while modules load takes a sixth of the start
     from aigateway_launcher import start  # noqa: PLC0415 - loaded by the command that needs it
     from aigateway_launcher.plan import Overrides  # noqa: PLC0415
 
-    overrides = Overrides(config, host, port, grpc_port, data_dir, metrics_port)
+    overrides = Overrides(config, host, port, grpc_port, data_dir, metrics_port, workers)
     start.up(overrides, split=split, ready_fd=ready_fd, lifeline_fd=lifeline_fd)
 
 
@@ -85,6 +88,7 @@ def serve(  # noqa: PLR0913 - one parameter per option
     metrics_port: MetricsOption = None,
     ready_fd: ReadyOption = None,
     lifeline_fd: LifelineOption = None,
+    worker: Annotated[str | None, typer.Option("--worker", hidden=True, help="Which of the workers this is.")] = None,
 ) -> None:
     """Start some services in this process; they reach the others by gRPC."""
     gc.disable()  # until the services are up: collecting while modules load takes a sixth of the start
@@ -92,7 +96,7 @@ def serve(  # noqa: PLR0913 - one parameter per option
     from aigateway_launcher.plan import Overrides  # noqa: PLC0415
 
     overrides = Overrides(config, host, port, grpc_port, data_dir, metrics_port)
-    start.serve(services, overrides, ready_fd=ready_fd, lifeline_fd=lifeline_fd)
+    start.serve(services, overrides, ready_fd=ready_fd, lifeline_fd=lifeline_fd, worker=worker)
 
 
 @app.command()

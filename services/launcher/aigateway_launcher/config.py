@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from aigateway_common.settings import Document, Problem, suggestion
 from pydantic import BaseModel, Field, ValidationError
 
-from aigateway_launcher.config_base import Boolean, Seconds, Section
+from aigateway_launcher.config_base import MAX_WORKERS, Boolean, Seconds, Section
 from aigateway_launcher.config_policies import (
     AlertsSection,
     BreakerSection,
@@ -33,6 +33,7 @@ class ServerSection(Section):
     grpc_host: str | None = None
     grpc_port: Port = 50051
     metrics_port: Port | None = None
+    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] = 1
     data_dir: str | None = None
     log_level: str = "info"
     reflection: Boolean = False
@@ -79,6 +80,7 @@ class EdgeSection(Section):
 
     max_body_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
     max_buffered_bytes: Annotated[int, Field(gt=0)] = 256 * 1024 * 1024
+    max_calls: Annotated[int, Field(gt=0)] = 5000
     heartbeat_seconds: Seconds = 15.0
     request_timeout: Seconds = 600.0
     max_timeout: Seconds = 3600.0

@@ -14,6 +14,9 @@ def boolean(value: object) -> object:
     return _BOOLEANS.get(str(value).lower(), value)
 
 
+MAX_WORKERS: Final = 64
+"""Processes among which `up` divides the calls, at most: more than machines have cores for a gateway."""
+
 Boolean = Annotated[bool, BeforeValidator(boolean)]
 Seconds = Annotated[float, Field(gt=0)]
 

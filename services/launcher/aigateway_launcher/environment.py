@@ -18,6 +18,7 @@ OWN: Final = {
     "AIGATEWAY_GRPC_HOST": "address of the gRPC ports",
     "AIGATEWAY_GRPC_PORT": "port of the router (or of the service that `serve` runs)",
     "AIGATEWAY_METRICS_PORT": "port of the Prometheus metrics",
+    "AIGATEWAY_WORKERS": "processes among which `up` divides the calls, 1 to 64",
     "AIGATEWAY_SANDBOX": "1 enables the sandbox beside other providers",
     "AIGATEWAY_URL": "where `chat`, `models` and the operators' commands find a running gateway",
     "AIGATEWAY_ROUTER_TARGET": "where the router is, for an edge alone",

@@ -8,19 +8,24 @@ request says is the application's business.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
+from aigateway_common import metrics
+from aigateway_common.departure import EXTENSION, Departure
 from aigateway_common.errors import GatewayError
+from aigateway_common.load import FULL, Load
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from aigateway_launcher.http_transport import HeadWithBody
+from aigateway_launcher import http_shed
+from aigateway_launcher.http_answer import Answer
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Awaitable, Callable, Iterable
 
-    from uvicorn._types import ASGI3Application
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -43,6 +48,14 @@ class Gate:
     """Seconds that a client may leave an answer unread once no more of it can be buffered."""
     leaving: bool = False
     """The server is about to stop: each answer is the last one on its connection."""
+    crowded: Callable[[], bool] | None = None
+    """Whether the connection that asks next should be closed after its answer, for another server to have it."""
+    lost: Callable[[], None] | None = None
+    """Called when a connection has ended."""
+    load: Load | None = None
+    """Tells when there is no room for a call."""
+    refuse: Callable[[bytes], tuple[int, Iterable[tuple[bytes, bytes]], bytes] | None] | None = None
+    """The application's answer to a call on a path that there is no room for: status, headers, body."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -62,17 +75,21 @@ class HttpProtocol(HttpToolsProtocol):
         self._slow: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._answering: RequestResponseCycle | None = None
+        self._departure: Departure | None = None
+        """Of the client that `_answering` is for."""
 
     # What comes in.
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        super().connection_made(HeadWithBody(transport, self.loop))
+        super().connection_made(transport)
         self._watch()
 
     @override
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
+            return
+        if (load := self._gate.load) is not None and load.refuses(len(self.tasks)) and self._shed(load, data):
             return
         self._unparsed += len(data)
         super().data_received(data)
@@ -112,7 +129,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(_too_large())
             return
         super().on_headers_complete()
-        if self._gate.leaving:
+        if self._gate.leaving or (self._gate.crowded is not None and self._gate.crowded()):
             self.cycle.keep_alive = False
         self._await("body")
 
@@ -157,6 +174,10 @@ class HttpProtocol(HttpToolsProtocol):
         if (cycle := self._answering) is not None and not cycle.response_complete:
             cycle.disconnected = True  # uvicorn tells the last request alone, which may wait behind this one
             cycle.message_event.set()
+            if self._departure is not None:
+                self._departure.happened()
+        if self._gate.lost is not None:
+            self._gate.lost()
 
     def leave(self) -> None:
         """Make the answer under way the last one, unless its head has already promised that more may follow."""
@@ -166,7 +187,32 @@ class HttpProtocol(HttpToolsProtocol):
     @override
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
-        super()._start_asgi_task(cycle, app)
+        if (load := self._gate.load) is not None and cycle.scope["method"] == "POST" and load.full(len(self.tasks)):
+            cycle.scope["state"][FULL] = True
+        departure = self._departure = Departure(cycle.flow.resume_reading)  # as uvicorn's `receive` does
+        answer = Answer(cycle)
+
+        def answered(scope: Scope, receive: ASGIReceiveCallable, _: ASGISendCallable) -> Awaitable[None]:
+            cast("dict[str, object]", scope)["extensions"] = {EXTENSION: departure}
+            return app(scope, receive, answer.send)
+
+        super()._start_asgi_task(cycle, answered)
+
+    def _shed(self, load: Load, data: bytes) -> bool:
+        """Refuse `data` at once, where it is a whole call on a connection that has nothing else under way."""
+        gate = self._gate
+        begun = self._unparsed or (self._reading and self._head)
+        if begun or not self._idle or gate.leaving or gate.refuse is None or self.flow.write_paused:
+            return False
+        path = http_shed.path_of(data)
+        refused = gate.refuse(path) if path is not None else None
+        if refused is None or not load.full(len(self.tasks)):
+            return False
+        metrics.call_unread("edge")
+        self.transport.write(http_shed.answer(*refused))
+        self._await("")
+        self.on_response_complete()
+        return True
 
     @property
     def _idle(self) -> bool:

@@ -14,17 +14,51 @@ from aigateway_common.serving import LINGER
 from aigateway_common.settings import ConfigurationError, Problem
 from typing_extensions import override
 
+from aigateway_launcher.acceptor import Acceptor, SharedSocket
 from aigateway_launcher.http_protocol import Gate, HttpProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Collection, Generator, Iterable
 
 _UNACKNOWLEDGED_SECONDS: Final = 60
 """A client that takes no byte for so long, or has vanished, is disconnected by the system, where it can do that."""
 
+_ACCEPTED_AT_ONCE: Final = 16
+"""Connections that a turn of the event loop accepts.
+
+libuv, and so uvloop, accepts one for each listening descriptor (https://github.com/libuv/libuv/pull/3696): with one
+descriptor the connections of a busy server would wait for seconds.
+"""
+
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the process has one way to stop, not two."""
+    """uvicorn without its signal handlers: the process has one way to stop, not two.
+
+    Args:
+        config: uvicorn's.
+        gate: What its connections share.
+        shared: The socket that it shares with other workers, if it does.
+    """
+
+    def __init__(self, config: uvicorn.Config, gate: Gate, shared: SharedSocket | None) -> None:
+        super().__init__(config)
+        self._gate = gate
+        self._shared = shared
+        self.acceptor: Acceptor | None = None
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._shared is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        self.acceptor = Acceptor(self._shared, self._protocol)
+        self._gate.lost, self._gate.crowded = self.acceptor.lost, self.acceptor.crowded
+        self.servers.append(cast("asyncio.Server", self.acceptor))
+
+    def _protocol(self) -> asyncio.Protocol:
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @override
     @contextlib.contextmanager
@@ -40,16 +74,24 @@ class HttpServer:
         host: Where to listen.
         port: 0 takes a free one.
         leaving: Called when the server is about to stop, while it still takes connections.
-        gate: The limits of connections.
+        gate: The limits of connections and of calls.
+        shared: The socket that it shares with other workers, instead of one of its own at `host` and `port`.
     """
 
     def __init__(
-        self, app: Any, host: str, port: int, *, leaving: Callable[[], None] | None = None, gate: Gate | None = None
+        self,
+        app: Any,
+        host: str,
+        port: int,
+        *,
+        leaving: Callable[[], None] | None = None,
+        gate: Gate | None = None,
+        shared: SharedSocket | None = None,
     ) -> None:
-        self._socket = listen(host, port)
+        self._shared = shared
+        self._socket = shared.listener if shared else listen(host, port)
         self._leaving = leaving
         self._gate = gate or Gate()
-        self.host = host
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             app,
@@ -65,12 +107,19 @@ class HttpServer:
             timeout_keep_alive=75,
             backlog=2048,
         )
-        self._server = _Server(config)
+        self._server = _Server(config, self._gate, shared)
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def connections(self) -> Collection[object]:
+        """Those that are open."""
+        return self._server.server_state.connections
 
     async def start(self) -> None:
         """Accept connections."""
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        more = 0 if self._shared else _ACCEPTED_AT_ONCE - 1
+        sockets = [self._socket, *(self._socket.dup() for _ in range(more))]
+        self._task = asyncio.create_task(self._server.serve(sockets=sockets))
         while not self._server.started:
             if self._task.done():
                 self._task.result()
@@ -90,6 +139,8 @@ class HttpServer:
         self._gate.leaving = True
         if self._leaving is not None:
             self._leaving()
+        if self._server.acceptor is not None:
+            self._server.acceptor.leave()
         if connections := self._server.server_state.connections:
             for connection in cast("Iterable[HttpProtocol]", connections):
                 connection.leave()
@@ -97,6 +148,8 @@ class HttpServer:
         self._server.config.timeout_graceful_shutdown = max(1, int(end - loop.time()))
         self._server.should_exit = True
         await self._task
+        if self._gate.load is not None:
+            self._gate.load.stop()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -19,7 +19,7 @@ from aigateway_usage.settings import PriceOverride, UsageSettings
 
 from aigateway_launcher import config as shape
 from aigateway_launcher import environment as env
-from aigateway_launcher.config_base import boolean
+from aigateway_launcher.config_base import MAX_WORKERS, boolean
 from aigateway_launcher.plan_alerts import AlertsMaker
 from aigateway_launcher.plan_policies import PolicyMaker
 
@@ -43,6 +43,7 @@ class Overrides:
     grpc_port: int | None = None
     data_dir: Path | None = None
     metrics_port: int | None = None
+    workers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class Plan:
     grpc_host: str
     grpc_port: int
     metrics_port: int | None
+    workers: int
+    """Processes among which `up` divides the calls."""
     data_dir: Path
     log_level: str
     reflection: bool
@@ -141,6 +144,7 @@ class _Maker:
             grpc_host=self._given("grpc_host") or env_.text("AIGATEWAY_GRPC_HOST") or "127.0.0.1",
             grpc_port=self._port(over.grpc_port, "grpc_port", "AIGATEWAY_GRPC_PORT", server.grpc_port),
             metrics_port=metrics_port if metrics_port is not None else env_.integer("AIGATEWAY_METRICS_PORT"),
+            workers=self._workers(),
             data_dir=data_dir,
             log_level=self._log_level(),
             reflection=server.reflection,
@@ -177,6 +181,17 @@ class _Maker:
             self.problems.append(Problem(variable, f"must be a port from 0 to 65535, not {value}"))
             return default
         return default if value is None else value
+
+    def _workers(self) -> int:
+        value, where = self._overrides.workers, "--workers"
+        if value is None and "workers" in self._config.server.model_fields_set:
+            return self._config.server.workers
+        if value is None:
+            value, where = self._env.integer("AIGATEWAY_WORKERS"), "AIGATEWAY_WORKERS"
+        if value is not None and not 1 <= value <= MAX_WORKERS:
+            self.problems.append(Problem(where, f"must be from 1 to {MAX_WORKERS}, not {value}"))
+            return 1
+        return value or 1
 
     def _data_dir(self) -> Path:
         named = self._config.server.data_dir or self._env.text("AIGATEWAY_DATA_DIR")
@@ -379,6 +394,7 @@ class _Maker:
         return EdgeSettings(
             max_body_bytes=edge.max_body_bytes,
             max_buffered_bytes=edge.max_buffered_bytes,
+            max_calls=edge.max_calls,
             heartbeat_seconds=edge.heartbeat_seconds,
             default_timeout=edge.request_timeout,
             max_timeout=edge.max_timeout,

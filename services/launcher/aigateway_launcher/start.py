@@ -9,15 +9,17 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from aigateway_common import logs, serving
+from aigateway_common.settings import ConfigurationError, Problem
 from aigateway_providers.registry import PROVIDERS
 
 from aigateway_launcher import banner, topology
 from aigateway_launcher.plan import Overrides, Plan, make
+from aigateway_launcher.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,6 +37,9 @@ def up(overrides: Overrides, *, split: bool, ready_fd: int | None, lifeline_fd: 
         if descriptor is not None:  # they are ours alone, not our children's
             os.set_inheritable(descriptor, False)
     plan = _prepared(overrides)
+    if split and plan.workers > 1:
+        text = f"`--split` runs one process per service, so it cannot have {plan.workers} workers; choose one of them"
+        raise ConfigurationError([Problem("--workers", text)])
 
     def ready(addresses: Addresses) -> None:
         _settle()
@@ -42,19 +47,22 @@ def up(overrides: Overrides, *, split: bool, ready_fd: int | None, lifeline_fd: 
         banner.show(plan, addresses, split=split)
 
     async def run(stop: asyncio.Event) -> None:
-        if split:
-            from aigateway_launcher.supervisor import Supervisor  # noqa: PLC0415 - not needed embedded
+        if split or plan.workers > 1:
+            from aigateway_launcher import supervisor  # noqa: PLC0415 - not needed embedded
 
-            await Supervisor(plan, os.environ).run(ready, stop)
+            await supervisor.run(plan, os.environ, ready, stop, split=split)
         else:
-            await _run(plan, topology.everything(plan), overrides, ready, stop)
+            await _run(Source(overrides), plan, topology.everything(plan), ready, stop)
 
     _until_stopped(run, lifeline_fd)
 
 
-def serve(services: str, overrides: Overrides, *, ready_fd: int | None, lifeline_fd: int | None) -> None:
+def serve(
+    services: str, overrides: Overrides, *, ready_fd: int | None, lifeline_fd: int | None, worker: str | None
+) -> None:
     """Run some services in this process until a signal ends it."""
-    plan = _prepared(overrides)
+    source = Source(overrides, Worker.parse(worker) if worker else None)
+    plan = source.of(_prepared(overrides))
     group = topology.parse_group(services, plan)
     log = logs.get("launcher")
 
@@ -64,16 +72,28 @@ def serve(services: str, overrides: Overrides, *, ready_fd: int | None, lifeline
         log.info("ready", services=list(group.names), http=addresses.http, grpc=addresses.grpc)
 
     async def run(stop: asyncio.Event) -> None:
-        await _run(plan, group, overrides, ready, stop)
+        await _run(source, plan, group, ready, stop)
 
     _until_stopped(run, lifeline_fd)
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the plan comes from, beside file and environment, which are read again when the file changes."""
+
+    overrides: Overrides
+    worker: Worker | None = None
+
+    def of(self, plan: Plan) -> Plan:
+        """`plan` as this process goes by it."""
+        return self.worker.plan(plan) if self.worker else plan
+
+
 async def _run(
-    plan: Plan, group: topology.Group, overrides: Overrides, ready: Callable[[Addresses], None], stop: asyncio.Event
+    source: Source, plan: Plan, group: topology.Group, ready: Callable[[Addresses], None], stop: asyncio.Event
 ) -> None:
     """Run `group` until `stop`, following the configuration file where there is one and a router to tell."""
-    process = topology.Process(plan, group)
+    process = topology.Process(plan, group, source.worker)
 
     async def follow() -> None:
         if plan.config_file is None or process.reload_router is None:
@@ -81,7 +101,7 @@ async def _run(
         from aigateway_launcher import reload  # noqa: PLC0415 - only where there is a file
 
         def fresh() -> Plan:
-            return make(overrides, os.environ, ollama_found=lambda: "ollama" in plan.providers)
+            return source.of(make(source.overrides, os.environ, ollama_found=lambda: "ollama" in plan.providers))
 
         await reload.follow(plan.config_file.absolute(), plan, fresh, process.reload_router, stop)
 

@@ -1,69 +1,102 @@
-"""`up --split`: one process per service on loopback, watched by one parent.
+"""One parent that starts, watches and stops several processes of the gateway: those of `--split` or of `--workers`.
 
-What a cluster does, on one machine: a service that dies is started again, alone, on its old address; stopping ends
-them in order, the edge first. Children end by themselves when the parent is gone.
+A child that dies is started again, alone, on its old address; stopping ends them in order, those first that others have
+no need of. Children end by themselves when the parent is gone. Which there are is `split`'s and `workers`' business.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import json
 import os
-import random
-import socket
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aigateway_common import logs
-from aigateway_providers.registry import PROVIDERS
 
-from aigateway_launcher.topology import Addresses, Group, everything, parts
+from aigateway_launcher.topology import Addresses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from aigateway_launcher.plan import Plan
 
 MAX_BACKOFF: Final = 5.0
-PRIVATE_PORTS: Final = range(20_000, 32_000)
 STEADY_SECONDS: Final = 10.0
 """A child that lived this long starts again at once when it dies."""
 
 
 @dataclass(slots=True)
 class Child:
-    """One service's process."""
+    """One process."""
 
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str]
+    descriptors: tuple[int, ...] = ()
+    """What it inherits beside the pipes to its parent."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     process: asyncio.subprocess.Process | None = None
     addresses: Addresses = field(default_factory=Addresses)
     task: asyncio.Task[None] | None = None
 
 
-class Supervisor:
-    """Starts, watches and stops the children."""
+class Layout(Protocol):
+    """Which children there are."""
 
-    def __init__(self, plan: Plan, environment: Mapping[str, str]) -> None:
+    stages: Sequence[Sequence[Child]]
+    """Those that others need come first; what shares a stage is stopped together."""
+    in_turn: bool
+    """Whether a stage is started only once those before it are ready."""
+
+    def ended(self, child: Child) -> None:
+        """`child` has died, and starts again."""
+
+    def leave(self) -> None:
+        """The children are about to be stopped."""
+
+    def close(self) -> None:
+        """They are gone."""
+
+
+async def run(
+    plan: Plan,
+    environment: Mapping[str, str],
+    ready: Callable[[Addresses], None],
+    stop: asyncio.Event,
+    *,
+    split: bool,
+) -> None:
+    """Run the gateway in several processes until `stop`. Raises ConfigurationError."""
+    layout: Layout
+    if split:
+        from aigateway_launcher.split import Split  # noqa: PLC0415 - one of them is needed
+
+        layout = Split(plan, environment)
+    else:
+        from aigateway_launcher.workers import Workers  # noqa: PLC0415 - one of them is needed
+
+        layout = Workers(plan, environment)
+    await Supervisor(plan, layout).run(ready, stop)
+
+
+class Supervisor:
+    """Starts, watches and stops the children of `layout`."""
+
+    def __init__(self, plan: Plan, layout: Layout) -> None:
         self._plan = plan
-        self._environment = environment
+        self._layout = layout
         self._log = logs.get("supervisor")
         self._stopping = False
         self._lifeline = os.pipe()
         """Children hold the reading end: it closes when this process is gone, however it went."""
-        self.children = [self._child(group) for group in self._groups()]
+        self._children = [child for stage in layout.stages for child in stage]
 
     async def run(self, ready: Callable[[Addresses], None], stop: asyncio.Event) -> None:
         """Run until `stop`; `ready` is called once with where the services listen."""
-        for child in self.children:
-            child.task = asyncio.create_task(self._keep(child))
         try:
-            if await self._all_ready(stop):
+            if await self._start(stop):
                 ready(self._addresses())
                 await stop.wait()
         finally:
@@ -71,62 +104,18 @@ class Supervisor:
 
     # Starting.
 
-    def _groups(self) -> list[Group]:
-        groups = parts(everything(self._plan))
-        self._ports: dict[str, int] = {}
-        for group in groups:
-            for name in group.names:
-                self._ports[name] = self._port(group)
-        return groups
+    async def _start(self, stop: asyncio.Event) -> bool:
+        """Start everything; False when it is to stop before all of it is ready."""
 
-    def _port(self, group: Group) -> int:
-        """The port of a service, chosen once: when it is started again, the others know the old one."""
-        asked = self._plan.port if group.edge else self._plan.grpc_port if group.router else 0
-        return asked or _free_port(self._ports.values())
+        async def everything() -> None:
+            for stage in self._layout.stages:
+                for child in stage:
+                    child.task = asyncio.create_task(self._keep(child))
+                if self._layout.in_turn:
+                    await _ready(stage)
+            await _ready(self._children)
 
-    def _child(self, group: Group) -> Child:
-        name = group.names[0]
-        option = "--port" if group.edge else "--grpc-port"
-        arguments = ["serve", name, option, str(self._ports[name]), "--data-dir", str(self._plan.data_dir)]
-        if group.edge:
-            arguments += ["--host", self._plan.host]
-        if self._plan.metrics_port is not None:  # one port per process, from the given one upwards
-            port = self._plan.metrics_port and self._plan.metrics_port + list(self._ports).index(name)
-            arguments += ["--metrics-port", str(port)]
-        if self._plan.config_file:
-            arguments += ["--config", str(self._plan.config_file)]
-        return Child(name, arguments, self._child_environment(group))
-
-    def _child_environment(self, group: Group) -> dict[str, str]:
-        """The environment of one service: the addresses of the others, and no key but its own."""
-        secret = {key for row in PROVIDERS.values() if row.kind not in group.providers for key in row.key_env}
-        if not group.router:
-            secret |= {"REDIS_URL"}  # it may hold a password
-        keep_all = self._plan.config_file is not None  # the file may name any variable
-        result = {
-            name: value
-            for name, value in self._environment.items()
-            if keep_all or name.removesuffix("_FILE") not in secret
-        }
-        if "ollama" in group.providers:
-            result.setdefault("OLLAMA_URL", self._plan.providers["ollama"].base_url)
-        if "sandbox" in self._plan.providers and "sandbox" in group.providers:
-            result["AIGATEWAY_SANDBOX"] = "1"
-        if group.router:
-            targets = [f"{name}=127.0.0.1:{self._ports[f'provider:{name}']}" for name in self._plan.providers]
-            result["AIGATEWAY_PROVIDER_TARGETS"] = ",".join(targets)
-            if "usage" in self._ports:
-                result["AIGATEWAY_USAGE_TARGET"] = f"127.0.0.1:{self._ports['usage']}"
-        if group.edge:
-            result["AIGATEWAY_ROUTER_TARGET"] = f"127.0.0.1:{self._ports['router']}"
-        return result
-
-    async def _all_ready(self, stop: asyncio.Event) -> bool:
-        async def everyone() -> None:
-            for child in self.children:
-                await child.ready.wait()
-
-        waits = asyncio.create_task(everyone()), asyncio.create_task(stop.wait())
+        waits = asyncio.create_task(everything()), asyncio.create_task(stop.wait())
         done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
@@ -142,6 +131,7 @@ class Supervisor:
             code = await self._once(child)
             if self._stopping:
                 return
+            self._layout.ended(child)
             backoff = 0.1 if loop.time() - began > STEADY_SECONDS else min(MAX_BACKOFF, backoff * 2)
             self._log.warning("service ended; starting it again", service=child.name, code=code, wait=backoff)
             await asyncio.sleep(backoff)
@@ -155,7 +145,7 @@ class Supervisor:
             "aigateway_launcher",
             *arguments,
             env=dict(child.environment),
-            pass_fds=(writer, self._lifeline[0]),
+            pass_fds=(writer, self._lifeline[0], *child.descriptors),
             start_new_session=True,
         )
         os.close(writer)
@@ -175,7 +165,7 @@ class Supervisor:
 
     def _addresses(self) -> Addresses:
         result = Addresses()
-        for child in self.children:
+        for child in self._children:
             result.http = child.addresses.http or result.http
             result.metrics |= child.addresses.metrics
             result.grpc |= child.addresses.grpc
@@ -185,10 +175,12 @@ class Supervisor:
 
     async def _stop(self) -> None:
         self._stopping = True
-        for child in reversed(self.children):
-            await self._end(child)
+        self._layout.leave()
+        for stage in reversed(self._layout.stages):
+            await asyncio.gather(*(self._end(child) for child in stage))
         for end in self._lifeline:
             os.close(end)
+        self._layout.close()
 
     async def _end(self, child: Child) -> None:
         process = child.process
@@ -204,16 +196,6 @@ class Supervisor:
             await asyncio.gather(child.task, return_exceptions=True)
 
 
-def _free_port(taken: Collection[int]) -> int:
-    """A port that nobody listens on, none of those `taken`, below those that systems hand out by themselves.
-
-    Linux takes the ports of outgoing connections from 32768 upwards: one chosen there may be gone before the service
-    that it was chosen for has started.
-    """
-    for port in random.sample(PRIVATE_PORTS, len(PRIVATE_PORTS)):
-        if port in taken:
-            continue
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError(errno.EADDRINUSE, "no port is free for the services of the gateway")
+async def _ready(children: Sequence[Child]) -> None:
+    for child in children:
+        await child.ready.wait()

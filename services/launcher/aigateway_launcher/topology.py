@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from aigateway_common.health import Health
 from aigateway_common.inprocess import InProcessChannel, InProcessServer
+from aigateway_common.load import Load
 from aigateway_common.serving import grpc_channel, grpc_server
 from aigateway_common.settings import ConfigurationError, Problem, suggestion
 from aigateway_common.telemetry import Telemetry
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from aigateway_launcher.http_server import HttpServer
     from aigateway_launcher.plan import Plan
+    from aigateway_launcher.worker import Worker
 
 SERVICES: Final = ("edge", "router", "usage")
 PROVIDER: Final = "provider:"
@@ -88,15 +90,16 @@ class Addresses:
     grpc: dict[str, str] = field(default_factory=dict)
     """By service name."""
     metrics: dict[str, str] = field(default_factory=dict)
-    """By the process's services."""
+    """By the process's services, or the worker's name."""
 
 
 class Process:
     """One process's services, from start to drain."""
 
-    def __init__(self, plan: Plan, group: Group) -> None:
+    def __init__(self, plan: Plan, group: Group, worker: Worker | None = None) -> None:
         self._plan = plan
         self._group = group
+        self._worker = worker
         self.addresses = Addresses()
         self._http: HttpServer | None = None
         self._grpc: list[GrpcServer] = []
@@ -216,7 +219,9 @@ class Process:
         server = import_module("aigateway_launcher.http_server")
         plan = self._plan
         asgi = app.create_app(plan.edge, gateway=router, telemetry=self._traced("edge"))
-        self._http = server.HttpServer(asgi, plan.host, plan.port, leaving=asgi.leave)
+        gate = server.Gate(load=Load("edge", max_calls=plan.edge.max_calls), refuse=asgi.refuse)
+        shared = self._worker and self._worker.shared_socket(plan)
+        self._http = server.HttpServer(asgi, plan.host, plan.port, leaving=asgi.leave, gate=gate, shared=shared)
         await self._http.start()
         self.addresses.http = f"{plan.host}:{self._http.port}"
 
@@ -246,6 +251,7 @@ class Process:
                 reflection=plan.reflection,
                 max_connection_age=plan.max_connection_age,
                 manage=owned,
+                shared=self._worker is not None,
             )
         except OSError as error:
             hint = "choose another with --grpc-port"
@@ -264,7 +270,8 @@ class Process:
             server: MetricsServer = import_module("aigateway_common.metrics").serve(self._plan.grpc_host, port)
         except OSError as error:
             raise ConfigurationError([Problem("--metrics-port", str(error.strerror))]) from error
-        self.addresses.metrics[",".join(self._group.names)] = f"{self._plan.grpc_host}:{server.port}"
+        name = self._worker.name if self._worker else ",".join(self._group.names)
+        self.addresses.metrics[name] = f"{self._plan.grpc_host}:{server.port}"
         return server
 
     def _traced(self, service: str) -> Telemetry:

@@ -1,12 +1,13 @@
 """The one upstream HTTP client: the only place where adapters do I/O.
 
-httpx's transport interface over aiohttp (`httpx-aiohttp`), called below httpx's client layer, which would cost more
-than the request itself. Foreign exceptions become `GatewayError` here, by type, and nowhere else. It never retries or
-follows redirects. How long a call may wait is `Watch`'s business.
+httpx's transport interface over aiohttp's connections (`transport`), called below httpx's client layer, which would
+cost more than the request itself. Foreign exceptions become `GatewayError` here, by type, and nowhere else. It never
+retries or follows redirects. How long a call may wait is `Watch`'s business.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final, Self
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined] # not in the stubs
@@ -15,8 +16,8 @@ import aiohttp
 import httpx
 from aigateway_common.errors import GatewayError
 from aigateway_common.web import ssl_context
-from httpx_aiohttp import AiohttpTransport
 
+from aigateway_providers.transport import DirectTransport
 from aigateway_providers.watch import Watch, passed
 
 if TYPE_CHECKING:
@@ -42,10 +43,13 @@ _JSON_HEADERS: Final = (
 class UpstreamResponse:
     """An answer whose status is known and whose body is still to be read. Close it, or use it as a context manager."""
 
-    __slots__ = ("_response", "_settings", "_watch", "headers", "status")
+    __slots__ = ("_place", "_response", "_settings", "_watch", "headers", "status")
 
-    def __init__(self, response: httpx.Response, settings: ProviderSettings, watch: Watch) -> None:
+    def __init__(
+        self, response: httpx.Response, settings: ProviderSettings, watch: Watch, place: asyncio.Semaphore
+    ) -> None:
         self._response = response
+        self._place: asyncio.Semaphore | None = place
         self._settings = settings
         self._watch = watch
         self.status = response.status_code
@@ -97,7 +101,12 @@ class UpstreamResponse:
     async def aclose(self) -> None:
         """Give the connection back, or close it when the body was not read to its end."""
         self._watch.stop()
-        await self._response.aclose()
+        try:
+            await self._response.aclose()
+        finally:
+            place, self._place = self._place, None
+            if place is not None:
+                place.release()
 
 
 class Upstream:
@@ -109,7 +118,11 @@ class Upstream:
         self._headers = httpx.Headers([*_JSON_HEADERS, *headers.items(), *settings.headers.items()])
         self._extensions = {"timeout": {"connect": settings.connect_timeout}}
         self._urls: dict[str, httpx.URL] = {}
-        self._transport = AiohttpTransport(verify=False, client=self._session, proxy=_proxy(self._base_url))
+        # aiohttp's own limit gives a free connection to whoever asks next, and those who wait may do so for ever.
+        self._places = asyncio.Semaphore(settings.max_connections)
+        self._transport = DirectTransport(
+            self._session, self._headers, _proxy(self._base_url), settings.connect_timeout
+        )
 
     async def send(
         self,
@@ -133,6 +146,14 @@ class Upstream:
             GatewayError: UPSTREAM_UNREACHABLE or UPSTREAM_TIMEOUT.
         """
         request = self._request(method, path, body or b"", headers)
+        await self._places.acquire()
+        try:
+            return await self._send(request, context)
+        except BaseException:
+            self._places.release()
+            raise
+
+    async def _send(self, request: httpx.Request, context: CallContext) -> UpstreamResponse:
         watch = Watch(self._settings)
         started = time.perf_counter_ns()
         try:
@@ -143,7 +164,7 @@ class Upstream:
         finally:
             context.upstream_ns += time.perf_counter_ns() - started
         context.upstream_status = response.status_code
-        return UpstreamResponse(response, self._settings, watch)
+        return UpstreamResponse(response, self._settings, watch, self._places)
 
     async def fetch(
         self,
@@ -191,9 +212,7 @@ class Upstream:
 
     def _session(self) -> aiohttp.ClientSession:
         secure = self._base_url.startswith("https:")
-        connector = aiohttp.TCPConnector(
-            limit=self._settings.max_connections, keepalive_timeout=60, ssl=ssl_context() if secure else False
-        )
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, ssl=ssl_context() if secure else False)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
@@ -218,7 +237,7 @@ def _mapped(error: Exception, settings: ProviderSettings) -> GatewayError:
     cause = error.__cause__ or error
     provider = settings.name
     details = {"provider": provider}
-    if isinstance(error, httpx.DecodingError | aiohttp.ClientResponseError):
+    if isinstance(error, httpx.DecodingError | httpx.RemoteProtocolError | aiohttp.ClientResponseError):
         return GatewayError("UPSTREAM_INVALID", f"{provider} sent what is no HTTP answer", details=details)
     if isinstance(cause, aiohttp.ConnectionTimeoutError):
         return passed(settings, "connect_timeout", "accepted no connection within", nothing=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,6 +79,6 @@ class FactsFile:
             "budgeted_projects": sorted(facts.budgeted_projects),
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_suffix(".new")
+        fresh = self._path.with_suffix(f".{os.getpid()}")  # several workers may write at the same time
         fresh.write_text(json.dumps(document), encoding="utf-8")
         fresh.replace(self._path)

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from aigateway_common.telemetry import Telemetry
 
     from aigateway_router.calls import Call
+    from aigateway_router.metering import StreamMeter
     from aigateway_router.policy.budget import Budgets
+    from aigateway_router.policy.places import Places
     from aigateway_router.routes import Target
     from aigateway_router.settings import RouterSettings
     from aigateway_router.streams import Write
@@ -54,6 +56,7 @@ class Dispatcher:
         budgets: Where money is set aside.
         telemetry: Where spans go.
         settings: The policies, and the seconds for a call whose caller set no deadline.
+        places: Where places at providers are counted.
     """
 
     def __init__(
@@ -63,13 +66,14 @@ class Dispatcher:
         budgets: Budgets,
         telemetry: Telemetry,
         settings: RouterSettings,
+        places: Places,
     ) -> None:
         self._stubs: dict[str, ProviderServiceAsyncStub] = {
             name: provider_service_pb2_grpc.ProviderServiceStub(channel) for name, channel in providers.items()
         }
         self._guard = Guard(emitter, telemetry, settings.default_timeout)
         self._settings = settings
-        self._policies = Policies(settings, self._stubs, self._probe)
+        self._policies = Policies(settings, self._stubs, self._probe, places)
         self._pursuer = Pursuer(self._policies, budgets, settings.default_timeout)
 
     async def chat(
@@ -127,8 +131,13 @@ class Dispatcher:
         found.lease.end(None)
         return found.result
 
-    async def stream(self, call: Call, request: chat_pb2.ChatCall, steps: Sequence[Target], write: Write) -> None:
-        """The answer in messages, each given to `write`. Raises GatewayError, also after some were written."""
+    async def stream(
+        self, call: Call, request: chat_pb2.ChatCall, steps: Sequence[Target], write: Write, meter: StreamMeter | None
+    ) -> None:
+        """The answer in messages, each given to `write`; `meter` learns what has come of it.
+
+        Raises GatewayError, also after some were written.
+        """
 
         async def run(errand: Errand) -> Stream:
             return await Stream(self._guard, errand, request).open(self._stubs[errand.target.provider])
@@ -146,6 +155,8 @@ class Dispatcher:
                 self._hedge(call.model, steps),
             )
         )
+        if meter is not None:
+            meter.state = found.result.state
         try:
             await found.result.forward(write)
         except BaseException as error:

@@ -24,6 +24,8 @@ from aigateway_router import records
 from aigateway_router.store import Store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aigateway_router.settings import RouterSettings
     from aigateway_router.store import Batch
 
@@ -43,10 +45,17 @@ class Outbox:
 
     When `outbox_max_bytes` are waiting, or the disk takes no more, `admit` refuses new calls; calls under way are still
     kept. Only `stop` and `start` may be awaited by more than one task.
+
+    Args:
+        settings: See there.
+        usage: A channel to the usage service.
+        folder: The folder to use instead of the router's own; what waits there is not measured.
     """
 
-    def __init__(self, settings: RouterSettings, usage: aio.Channel) -> None:
+    def __init__(self, settings: RouterSettings, usage: aio.Channel, folder: Path | None = None) -> None:
         self._settings = settings
+        self._folder = folder or settings.own_outbox
+        self._measured = folder is None
         self._usage = usage_service_pb2_grpc.UsageServiceStub(usage)
         self._store: Store | None = None
         self._task: asyncio.Task[None] | None = None
@@ -54,6 +63,7 @@ class Outbox:
         self._hurry = asyncio.Event()
         """No more lingering: a batch is full, or the end is near."""
         self._stopping = asyncio.Event()
+        self._empty = asyncio.Event()
         self._events = 0
         self._oldest_us = 0
         self._failing = False
@@ -67,7 +77,7 @@ class Outbox:
             OSError: The folder cannot be made or read.
         """
         self._store = Store(
-            self._settings.outbox_dir,
+            self._folder,
             segment_bytes=self._settings.outbox_segment_bytes,
             fsync=self._settings.outbox_fsync,
         )
@@ -90,6 +100,10 @@ class Outbox:
         if self._store is not None:
             self._store.close()
             self._store = None
+
+    async def emptied(self) -> None:
+        """Wait until everything is delivered that was there at the start."""
+        await self._empty.wait()
 
     def admit(self) -> None:
         """Check, before a call is made, that its event can be kept.
@@ -155,6 +169,7 @@ class Outbox:
                 continue
             pause = _MIN_PAUSE
             if not more:
+                self._empty.set()
                 if self._stopping.is_set():
                     return
                 self._wake.clear()
@@ -195,7 +210,8 @@ class Outbox:
 
     async def _record(self, attempts: list[usage_service_pb2.Attempt], store: Store) -> None:
         """Deliver; when the ledger calls a batch invalid, find the event that is, and set aside that one alone."""
-        request = usage_service_pb2.RecordAttemptsRequest(attempts=attempts)
+        request = usage_service_pb2.RecordAttemptsRequest()
+        request.attempts.extend(attempts)
         try:
             await self._usage.RecordAttempts(request, timeout=_RPC_TIMEOUT)
         except aio.AioRpcError as error:
@@ -218,6 +234,8 @@ class Outbox:
             return
 
     def _measure(self, store: Store) -> None:
+        if not self._measured:
+            return
         lag = max(0.0, time.time() - self._oldest_us / 1e6) if self._oldest_us else 0.0
         metrics.outbox(self._events, store.backlog_bytes, lag)
 

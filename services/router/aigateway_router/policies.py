@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from aigateway_router.policy.breaker import Breaker, Permit
+    from aigateway_router.policy.places import Places
     from aigateway_router.routes import Target
     from aigateway_router.settings import ConcurrencyLimit, RouterSettings
 
@@ -50,10 +51,15 @@ class Policies:
         settings: See there.
         providers: The names of the providers that can be called.
         probe: Asks a provider for something cheap; raises GatewayError when it does not answer.
+        places: Where places at providers are counted.
     """
 
     def __init__(
-        self, settings: RouterSettings, providers: Iterable[str], probe: Callable[[str], Awaitable[None]]
+        self,
+        settings: RouterSettings,
+        providers: Iterable[str],
+        probe: Callable[[str], Awaitable[None]],
+        places: Places,
     ) -> None:
         rng = random.Random()  # noqa: S311 -- no secret
         clock = time.monotonic
@@ -64,7 +70,7 @@ class Policies:
         self._providers = {
             name: _Provider(
                 RetryBudget(settings.retries, clock),
-                Gate(name, settings.concurrency[name], clock) if name in settings.concurrency else None,
+                Gate(name, settings.concurrency[name], clock, places) if name in settings.concurrency else None,
                 settings.concurrency.get(name),
                 ProviderHealth(clock),
             )

@@ -75,7 +75,7 @@ class CallLimits:
     tokens_per_minute: int | None = None
     """Tokens a minute, prompt and answer together."""
     concurrent_calls: int | None = None
-    """Calls under way at the same time, at each router."""
+    """Calls under way at the same time, at each router; at all workers of one gateway together."""
 
     @property
     def is_set(self) -> bool:
@@ -105,12 +105,26 @@ class JwtSettings:
     """Seconds that the public keys are kept; an unknown key id asks for them anew, at most every 10 seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a router shares with others like it on this machine, the workers of one gateway."""
+
+    worker: int
+    """Which of them it is, from 0 on."""
+    workers: int
+    """How many there are."""
+    folder: Path
+    """Where limits are counted that hold for all of them; nothing in it need outlive them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterSettings:
     """Who may call, what names mean, how long calls may take, and how the outbox keeps usage events."""
 
     outbox_dir: Path
-    """The folder of the usage events that are not delivered yet; one router process at a time may use it."""
+    """The folder of the usage events that are not delivered yet; one gateway at a time may use it."""
+    share: Share | None = None
+    """What it shares with other routers on this machine; None: it is alone."""
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     """The keys that callers may use. Empty: anybody may call, which the launcher allows on loopback only."""
     admin_keys: tuple[str, ...] = field(default=(), repr=False)
@@ -160,3 +174,13 @@ class RouterSettings:
 
     Without it an event survives any end of the process, but not of the machine.
     """
+
+    @property
+    def own_outbox(self) -> Path:
+        """The folder of this router's own events: one of several workers has a folder to itself, but for the first."""
+        return worker_outbox(self.outbox_dir, self.share.worker if self.share else 0)
+
+
+def worker_outbox(folder: Path, worker: int) -> Path:
+    """Where a worker keeps its events within the outbox `folder`."""
+    return folder / f"worker-{worker}" if worker else folder

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from aigateway_launcher.supervisor import _free_port
+from aigateway_launcher.children import free_port
 
 from support.gateway import PROVIDER_KEYS, Running, environment, start
 
@@ -32,7 +32,7 @@ class Replicas:
         try:
             for together in (("usage", "adapter-a", "adapter-b"), ("router-a", "router-b"), ("edge-a", "edge-b")):
                 for name in together:  # chosen one after another, so that no two take the same
-                    self._ports[name] = _free_port(self._ports.values())
+                    self._ports[name] = free_port(self._ports.values())
                 with ThreadPoolExecutor() as pool:
                     list(pool.map(self.start, together))
         except BaseException:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aigateway_launcher.children import PRIVATE_PORTS
 from aigateway_launcher.plan import Overrides, make
-from aigateway_launcher.supervisor import PRIVATE_PORTS, Child, Supervisor
+from aigateway_launcher.split import Split
+from aigateway_launcher.supervisor import Child
 
 ENVIRONMENT = {
     "PATH": "/bin",
@@ -18,7 +20,7 @@ ENVIRONMENT = {
 
 def children(tmp_path: Path) -> dict[str, Child]:
     plan = make(Overrides(data_dir=tmp_path, port=0, grpc_port=0), ENVIRONMENT, ollama_found=lambda: True)
-    return {child.name: child for child in Supervisor(plan, ENVIRONMENT).children}
+    return {child.name: child for stage in Split(plan, ENVIRONMENT).stages for child in stage}
 
 
 def test_there_is_a_process_per_service_those_that_others_need_first(tmp_path: Path) -> None:

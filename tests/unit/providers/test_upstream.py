@@ -208,6 +208,43 @@ async def test_a_cancelled_call_closes_the_socket(answer: Answer) -> None:
         await upstream.aclose()
 
 
+async def test_calls_beyond_the_connections_are_made_in_the_order_in_which_they_came() -> None:
+    with StandIn(Answer(hold=True, pieces=(b"{",)), Answer.of({})) as acme:
+        upstream = client(acme.url, max_connections=1)
+        held = await upstream.send("POST", "/held", context=CallContext(), body=b"{}")
+
+        async def again(first: str) -> None:
+            """Calls that come back for more as soon as they are answered must not push others aside."""
+            for turn in range(3):
+                await upstream.fetch("POST", f"/{first}{turn}", context=CallContext(), body=b"{}")
+
+        tasks = [asyncio.ensure_future(again(name)) for name in "ab"]
+        await asyncio.sleep(0)
+        assert len(acme.requests) == 1
+        await held.aclose()
+        await asyncio.gather(*tasks)
+        await upstream.aclose()
+    assert [one.path for one in acme.requests] == ["/held", "/a0", "/b0", "/a1", "/b1", "/a2", "/b2"]
+
+
+async def test_a_call_that_fails_or_is_cancelled_leaves_its_connection_to_the_next() -> None:
+    with StandIn(Answer(reset=True), Answer(hold_before_headers=True), Answer.of({"a": 1})) as acme:
+        upstream = client(acme.url, max_connections=1)
+        with pytest.raises(GatewayError):
+            await upstream.fetch("POST", "/", context=CallContext(), body=b"{}")
+        acme.arrived.clear()
+        task = asyncio.ensure_future(upstream.fetch("POST", "/", context=CallContext(), body=b"{}"))
+        await acme.wait_arrived()
+        waiting = asyncio.ensure_future(upstream.fetch("POST", "/", context=CallContext(), body=b"{}"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        task.cancel()
+        await asyncio.gather(task, waiting, return_exceptions=True)
+        status, _, _ = await upstream.fetch("POST", "/", context=CallContext(), body=b"{}")
+        await upstream.aclose()
+    assert status == 200
+
+
 @pytest.mark.parametrize(("bypassed", "through"), [("", True), ("127.0.0.1", False)])
 async def test_the_environments_proxy_is_used_unless_it_is_bypassed(
     monkeypatch: pytest.MonkeyPatch, bypassed: str, through: bool

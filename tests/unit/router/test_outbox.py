@@ -19,8 +19,9 @@ from aigateway.v1 import usage_service_pb2, usage_service_pb2_grpc
 from aigateway_common import metrics
 from aigateway_common.errors import GatewayError
 from aigateway_common.serving import grpc_channel
+from aigateway_router.leftovers import Leftovers
 from aigateway_router.outbox import Outbox
-from aigateway_router.settings import RouterSettings
+from aigateway_router.settings import RouterSettings, Share
 from aigateway_router.store import OutboxLockedError
 from aigateway_usage.server import UsageComponent
 from aigateway_usage.settings import UsageSettings
@@ -252,8 +253,9 @@ import asyncio, sys
 from pathlib import Path
 from aigateway_common import logs
 from aigateway_common.serving import grpc_channel
+from aigateway_router.leftovers import Leftovers
 from aigateway_router.outbox import Outbox
-from aigateway_router.settings import RouterSettings
+from aigateway_router.settings import RouterSettings, Share
 from support.attempts import attempt
 
 logs.configure("error", json=True)
@@ -332,3 +334,69 @@ async def _until_admitted(box: Outbox) -> None:
     async with asyncio.timeout(10):
         while _refusal(box) is not None:  # noqa: ASYNC110 -- the ledger's answer is still on its way back
             await asyncio.sleep(0.01)
+
+
+def worker(folder: Path, number: int, workers: int) -> RouterSettings:
+    return settings(folder, share=Share(number, workers, folder / "limits"))
+
+
+async def leave_behind(folder: Path, port: int, workers: int) -> None:
+    """Each worker's outbox with ten events, the ledger being away."""
+    for number in range(workers):
+        async with outbox(worker(folder, number, workers), port, grace=0.1) as box:
+            for event in range(10):
+                box.append(attempt(10 * number + event))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+async def test_fewer_workers_deliver_what_those_before_left(tmp_path: Path, workers: int) -> None:
+    ledger = ScriptedLedger()
+    async with served(ledger) as server:
+        port = server.port
+    await leave_behind(tmp_path, port, 4)
+    async with served(ledger, port), grpc_channel(f"127.0.0.1:{port}") as channel:
+        alone = [settings(tmp_path)] if workers == 1 else [worker(tmp_path, n, workers) for n in range(workers)]
+        boxes = [Outbox(one, channel) for one in alone]
+        left = [Leftovers(one, channel) for one in alone]
+        for box, leftovers in zip(boxes, left, strict=True):
+            await box.start()
+            leftovers.start()
+        await ledger.of(40)
+        for box, leftovers in zip(boxes, left, strict=True):
+            await leftovers.stop()
+            await box.stop(5)
+    assert set(ledger.events) == ids(40)
+    assert sum(map(len, ledger.deliveries)) == 40, "each by one of them"
+
+
+async def test_more_workers_again_find_their_folders_free_and_empty(tmp_path: Path) -> None:
+    ledger = ScriptedLedger()
+    async with served(ledger) as server:
+        port = server.port
+    await leave_behind(tmp_path, port, 2)
+    async with served(ledger, port), grpc_channel(f"127.0.0.1:{port}") as channel:
+        leftovers = Leftovers(settings(tmp_path), channel)
+        leftovers.start()
+        await ledger.of(10)
+        await leftovers.stop()
+        async with outbox(worker(tmp_path, 1, 2), port) as box:
+            box.append(attempt(99))
+            await ledger.of(11)
+    assert set(ledger.events) == ids(10, first=10) | ids(1, first=99)
+
+
+async def test_a_folder_that_a_worker_still_has_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aigateway_router.leftovers._PAUSE", 0.01)
+    ledger = ScriptedLedger()
+    async with served(ledger) as server:
+        port = server.port
+    async with grpc_channel(f"127.0.0.1:{port}") as channel:
+        async with outbox(worker(tmp_path, 1, 2), port, grace=0.1) as box:
+            box.append(attempt(0))
+            leftovers = Leftovers(settings(tmp_path), channel)
+            leftovers.start()
+            await asyncio.sleep(0.05)
+        async with served(ledger, port):
+            await ledger.of(1)
+            await leftovers.stop()
+    assert set(ledger.events) == ids(1)

@@ -1,9 +1,8 @@
-"""Counters of limits, in memory: what one router counts for itself. See `shared_counters` for several routers."""
+"""Counters of limits, in memory: what one router counts for itself. See `shared_counters` and `machine` for several."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from aigateway_router.policy.minutes import MINUTE, Reading
@@ -30,8 +29,7 @@ class Charge(NamedTuple):
         return f"{self.subject}:{self.kind}"
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What became of charges: all of them were counted, or none."""
 
     granted: bool
@@ -66,7 +64,7 @@ class MemoryCounters:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._counters: dict[str, _Counter] = {}
+        self._counters: dict[str, Counter] = {}
         self._swept = 0
 
     async def take(self, charges: Sequence[Charge]) -> Taken:
@@ -74,13 +72,13 @@ class MemoryCounters:
         minute, elapsed = self._now()
         if minute != self._swept:
             self._sweep(minute)
-        readings = tuple(self._reading(charge.name, minute, elapsed) for charge in charges)
-        granted = all(
-            reading.used + charge.cost <= charge.limit for reading, charge in zip(readings, charges, strict=True)
-        )
+        readings = tuple([self._reading(charge.name, minute, elapsed) for charge in charges])
+        granted = True
+        for reading, charge in zip(readings, charges, strict=True):
+            granted = granted and reading.used + charge.cost <= charge.limit
         if granted:
             for charge in charges:
-                self._counters.setdefault(charge.name, _Counter(minute)).add(minute, charge.cost)
+                self._counters.setdefault(charge.name, Counter(minute)).add(minute, charge.cost)
         return Taken(granted, minute, readings, self)
 
     def settle(self, minute: int, changes: Sequence[tuple[str, int]]) -> None:
@@ -111,7 +109,9 @@ class MemoryCounters:
         self._counters = {name: one for name, one in self._counters.items() if one.minute >= minute - 1}
 
 
-class _Counter:
+class Counter:
+    """The counts of two minutes."""
+
     __slots__ = ("current", "minute", "previous")
 
     def __init__(self, minute: int) -> None:
@@ -127,6 +127,7 @@ class _Counter:
             self.minute = minute
 
     def add(self, minute: int, amount: int) -> None:
+        """Count `amount` in `minute`, never below 0; one that has passed stays."""
         if minute == self.minute:
             self.current = max(0, self.current + amount)
         elif minute == self.minute - 1:

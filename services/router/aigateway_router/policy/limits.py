@@ -1,7 +1,7 @@
 """How much a caller may use: calls and tokens a minute, calls at the same time, of their key and of their project.
 
 Tokens are set aside by estimate before a call and put right by fact after it, in the minute that the call began in.
-Calls at the same time are counted by each router for itself. Counting is `counters`' and `shared_counters`' business.
+Counting is the business of `counters` and `places`, for a router that is alone, of `machine` and `shared_counters`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from aigateway_common import metrics
 from aigateway_common.errors import GatewayError
 
 from aigateway_router.policy.counters import Charge
+from aigateway_router.policy.places import OwnPlaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from aigateway_router.callers import Caller
     from aigateway_router.policy.counters import Counters, Kind, Taken
     from aigateway_router.policy.minutes import Reading
+    from aigateway_router.policy.places import Places
     from aigateway_router.settings import CallLimits
 
 DEFAULT_OUTPUT: Final = 1024
@@ -83,9 +85,9 @@ class Hold:
 class Limits:
     """Admits calls."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, places: Places | None = None) -> None:
         self._counters = counters
-        self._running: dict[str, int] = {}
+        self._places = places or OwnPlaces()
         self._free = Hold(self, ())
 
     async def admit(self, caller: Caller, estimate: Estimate | None) -> Hold:
@@ -117,12 +119,7 @@ class Limits:
 
     def leave(self, subjects: Iterable[str]) -> None:
         """A call under way has ended."""
-        for subject in subjects:
-            left = self._running[subject] - 1
-            if left:
-                self._running[subject] = left
-            else:
-                del self._running[subject]
+        self._places.leave(subjects)
 
     async def _take(self, charges: list[Charge]) -> Taken:
         taken = await self._counters.take(charges)
@@ -132,13 +129,11 @@ class Limits:
 
     def _enter(self, limited: list[tuple[str, CallLimits]]) -> tuple[str, ...]:
         subjects = [(subject, most) for subject, limits in limited if (most := limits.concurrent_calls) is not None]
-        for subject, most in subjects:
-            if self._running.get(subject, 0) >= most:
-                metrics.limited("concurrent")
-                text = f"the limit of {_whose(subject)}, {_count(most, 'call')} at the same time, is reached"
-                raise GatewayError("RATE_LIMITED", f"{text}; wait for one to end", retry_after=_BUSY_RETRY)
-        for subject, _ in subjects:
-            self._running[subject] = self._running.get(subject, 0) + 1
+        if subjects and (full := self._places.enter(subjects)) is not None:
+            metrics.limited("concurrent")
+            most = dict(subjects)[full]
+            text = f"the limit of {_whose(full)}, {_count(most, 'call')} at the same time, is reached"
+            raise GatewayError("RATE_LIMITED", f"{text}; wait for one to end", retry_after=_BUSY_RETRY)
         return tuple(subject for subject, _ in subjects)
 
 
@@ -159,12 +154,14 @@ def _charges(limited: list[tuple[str, CallLimits]], estimate: Estimate | None) -
 
 def _tightest(kind: Kind, taken: Taken, charges: list[Charge]) -> gateway_service_pb2.LimitState | None:
     """What is left of the limit of `kind` that is nearest to its end."""
-    states = [
-        _state(charge.limit, reading.plus(charge.cost) if taken.granted else reading)
+    found = [
+        (charge.limit, reading.plus(charge.cost) if taken.granted else reading)
         for charge, reading in zip(charges, taken.readings, strict=True)
         if charge.kind == kind
     ]
-    return min(states, key=lambda state: state.remaining, default=None)
+    if len(found) > 1:
+        found = [min(found, key=lambda one: one[1].remaining(one[0]))]
+    return _state(*found[0]) if found else None
 
 
 def _state(limit: int, reading: Reading) -> gateway_service_pb2.LimitState:

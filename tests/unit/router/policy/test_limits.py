@@ -13,6 +13,7 @@ from aigateway_router.callers import Caller
 from aigateway_router.policy.counters import Charge, MemoryCounters
 from aigateway_router.policy.limits import DEFAULT_OUTPUT, Estimate, Limits, LimitState
 from aigateway_router.policy.minutes import Reading
+from aigateway_router.policy.places import OwnPlaces
 from aigateway_router.settings import CallLimits
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -139,7 +140,8 @@ async def test_an_answer_of_no_given_length_never_makes_a_call_too_large() -> No
 
 
 async def test_calls_at_the_same_time_are_let_in_as_others_end() -> None:
-    own, _ = limits()
+    places = OwnPlaces()
+    own = Limits(MemoryCounters(Clock()), places)
     mine = caller(CallLimits(concurrent_calls=3), concurrent_calls=2)
     first, second = await own.admit(mine, None), await own.admit(mine, None)
     error = await denied(own, mine)
@@ -150,7 +152,7 @@ async def test_calls_at_the_same_time_are_let_in_as_others_end() -> None:
     assert (await denied(own, other)).message.startswith("the limit of the project `search`, 3 calls")
     for hold in (first, first, second, third):
         hold.end()
-    assert not own._running
+    assert not places.held
 
 
 async def test_a_caller_without_limits_costs_no_counter() -> None:

@@ -1,0 +1,61 @@
+"""What the children of every layout have in common: their command line, their environment and their ports."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import random
+import socket
+from typing import TYPE_CHECKING, Final
+
+from aigateway_providers.registry import PROVIDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from aigateway_launcher.plan import Plan
+    from aigateway_launcher.topology import Group
+
+PRIVATE_PORTS: Final = range(20_000, 32_000)
+
+
+def arguments(plan: Plan, group: Group, number: int) -> list[str]:
+    """How the process of `group` is started, but for its ports; `number` says the how manyeth it is."""
+    result = ["serve", ",".join(group.names), "--data-dir", str(plan.data_dir)]
+    if group.edge:
+        result += ["--host", plan.host]
+    if plan.metrics_port is not None:  # one port per process, from the given one upwards
+        result += ["--metrics-port", str(plan.metrics_port and plan.metrics_port + number)]
+    if plan.config_file:
+        result += ["--config", str(plan.config_file)]
+    return result
+
+
+def environment(plan: Plan, group: Group, given: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the process of `group`: no secret but its own."""
+    kinds = {plan.providers[name].kind for name in group.providers}
+    secret = {key for row in PROVIDERS.values() if row.kind not in kinds for key in row.key_env}
+    if not group.router:
+        secret |= {"REDIS_URL"}  # it may hold a password
+    keep_all = plan.config_file is not None  # the file may name any variable
+    result = {name: value for name, value in given.items() if keep_all or name.removesuffix("_FILE") not in secret}
+    if "ollama" in group.providers:
+        result.setdefault("OLLAMA_URL", plan.providers["ollama"].base_url)
+    if "sandbox" in plan.providers and "sandbox" in group.providers:
+        result["AIGATEWAY_SANDBOX"] = "1"
+    return result
+
+
+def free_port(taken: Collection[int] = ()) -> int:
+    """A port that nobody listens on, none of those `taken`, below those that systems hand out by themselves.
+
+    Linux takes the ports of outgoing connections from 32768 upwards: one chosen there may be gone before the service
+    that it was chosen for has started.
+    """
+    for port in random.sample(PRIVATE_PORTS, len(PRIVATE_PORTS)):
+        if port in taken:
+            continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(errno.EADDRINUSE, "no port is free for the services of the gateway")
