@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from aigateway_common import logs
 from aigateway_common.errors import GatewayError
 from sqlalchemy import URL, Connection, make_url
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
 from aigateway_usage import migrate
 from aigateway_usage.postgresql import PostgresServer, PostgresSession
@@ -58,12 +58,11 @@ class Database:
             RuntimeError: PostgreSQL's driver is not installed.
             GatewayError: The database cannot be opened.
         """
-        size = READERS + 2
         try:
             if self._url.drivername == _SQLITE:
-                self._connections = SqliteFile(self._url, busy_timeout=self._busy_timeout, size=size)
+                self._connections = SqliteFile(self._url, busy_timeout=self._busy_timeout)
             else:
-                self._connections = PostgresServer(self._url, size=size)
+                self._connections = PostgresServer(self._url, size=READERS + 2)
             await self._run(migrate.to_head)
         except BaseException as error:
             await self.close()
@@ -180,7 +179,8 @@ def async_url(given: str) -> URL:
 
 def _mapped(error: SQLAlchemyError | OSError) -> GatewayError:
     _log.error("the database failed", error=str(getattr(error, "orig", None) or error), kind=type(error).__name__)
-    if isinstance(error, OperationalError | InterfaceError | InternalError | OSError):
+    ended = isinstance(error, DBAPIError) and error.connection_invalidated
+    if ended or isinstance(error, OperationalError | InterfaceError | InternalError | OSError):
         # InternalError too: asyncpg says so of a connection that the server ends while something is asked.
         return GatewayError("UNAVAILABLE", "the ledger's database cannot be used right now; try again", retry_after=1)
     return GatewayError("INTERNAL", "the ledger failed; the logs have it")
