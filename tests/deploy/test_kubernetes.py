@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from aigateway.v1 import gateway_service_pb2, provider_service_pb2, usage_service_pb2
+from aigateway_common.serving import RESOLUTION_PAUSE
 from aigateway_common.settings import load
 from aigateway_launcher.config import Config, parse
 from aigateway_launcher.environment import described
@@ -378,6 +379,16 @@ def test_the_internet_has_no_inside(everything: list[Resource]) -> None:
     assert "0.0.0.0/0" in text
     for block in blocks:
         assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(block["except"])
+
+
+def test_a_pod_that_leaves_goes_on_until_its_clients_have_left_it(everything: list[Resource]) -> None:
+    """Clients ask for a name again only when a connection has ended, which its age sees to."""
+    config, _ = parse(load(K8S / "base" / "aigateway.yaml", {}))
+    drawn = 1.1  # gRPC adds up to a tenth to an age (https://github.com/grpc/proposal/blob/master/A9-server-side-conn-mgt.md)
+    kept_by_dns = 5  # what CoreDNS says of names of a cluster (https://coredns.io/plugins/kubernetes, `ttl`)
+    latest = config.server.max_connection_age * drawn + RESOLUTION_PAUSE + kept_by_dns
+    for name, _, container in ours(everything):
+        assert container["lifecycle"]["preStop"]["sleep"]["seconds"] >= latest, name
 
 
 def test_a_rollout_never_has_fewer_pods(folder: Path) -> None:

@@ -32,6 +32,9 @@ LINGER: Final = 0.5
 gRPC refuses calls that arrive while a server stops, and its client cannot know whether such a call was begun.
 """
 
+RESOLUTION_PAUSE: Final = 5.0
+"""Seconds at least between two questions of one channel for the addresses of a name."""
+
 _MESSAGE_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -56,7 +59,7 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+    ("grpc.dns_min_time_between_resolutions_ms", int(RESOLUTION_PAUSE * 1000)),
     # What may be sent again is the router's to know, not the channel's.
     ("grpc.enable_retries", 0),
     # A server that drains says NOT_SERVING first: calls then go to its replicas, before it refuses any. One that knows
