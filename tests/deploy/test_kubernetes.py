@@ -20,7 +20,7 @@ from aigateway_launcher.environment import described
 from aigateway_launcher.plan import Overrides, Plan, make
 from aigateway_launcher.topology import parse_group
 from aigateway_providers.registry import PROVIDERS as KINDS
-from support import kubernetes_schemas
+from support import custom_schemas, kubernetes_schemas
 from support.kustomize import (
     COMPONENTS,
     K8S,
@@ -39,8 +39,6 @@ from support.kustomize import (
 OLDEST = "1.30"
 """The first with `preStop.sleep` (https://www.kubernetes.dev/resources/keps/3960/)."""
 VERSIONS = (OLDEST, kubernetes_schemas.version(kubernetes_schemas.NEWEST))
-FOREIGN = ("keda.sh/", "external-secrets.io/", "monitoring.coreos.com/")
-"""Kinds that their operators define; Kubernetes has no schema of them."""
 EXCLUSIVE = ({"hpa", "keda"},)
 LAST = ("otel", "hpa", "keda", "edge-with-router")
 """Components that change what others bring come after them."""
@@ -70,10 +68,8 @@ def ordered(components: Any) -> list[str]:
 
 def valid(resources: list[Resource], version: str) -> None:
     for one in resources:
-        if one["apiVersion"].startswith(FOREIGN):
-            assert set(one) == {"apiVersion", "kind", "metadata", "spec"}
-            continue
-        wrong = kubernetes_schemas.problems(one, version)
+        foreign = one["apiVersion"].partition("/")[0] in custom_schemas.GROUPS
+        wrong = custom_schemas.problems(one) if foreign else kubernetes_schemas.problems(one, version)
         assert wrong == [], f"{one['kind']} {one['metadata']['name']} on {version}"
 
 
