@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -25,13 +26,13 @@ DOMAIN = "gateway.test"
 ADAPTERS = ("provider:openai", "provider:anthropic")
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 CONNECTION_AGE = 2
-"""Seconds after which connections between services are made anew, and names asked again."""
+"""Seconds after which connections to services that `renew` are made anew, and names asked again."""
 
 
 class Fleet:
     """The processes; a context manager that stops them and checks that they end well."""
 
-    def __init__(self, folder: Path, upstream: str, otlp: str) -> None:
+    def __init__(self, folder: Path, upstream: str, otlp: str, renew: Sequence[str] = ADAPTERS) -> None:
         if sys.platform != "linux":
             pytest.skip("only Linux has all of 127.0.0.0/8 on loopback, one address for each replica")
         self.folder = folder
@@ -41,12 +42,12 @@ class Fleet:
         self._ledger_port = free_port()
         self._upstream = upstream
         self._killed: set[str] = set()
-        config = folder / "aigateway.yaml"
-        config.write_text(f"server: {{max_connection_age: {CONNECTION_AGE}}}\n")
+        self._renew = renew
+        self._config = folder / "aigateway.yaml"
+        self._config.write_text(f"server: {{max_connection_age: {CONNECTION_AGE}}}\n")
         self._env = environment(
             None,
             GATEWAY_API_KEY=KEY,
-            AIGATEWAY_CONFIG=str(config),
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://{otlp}",
             OTEL_BSP_SCHEDULE_DELAY="100",
         )
@@ -92,6 +93,8 @@ class Fleet:
         """Start a replica and have the name lead to it."""
         name, port = f"{service}@{host}", str(self.ports[service])
         env = self._env | {"AIGATEWAY_GRPC_HOST": host}
+        if service in self._renew:
+            env |= {"AIGATEWAY_CONFIG": str(self._config)}
         where = ["--grpc-port", port]
         if service == "edge":
             env |= {"AIGATEWAY_ROUTER_TARGET": self._target("router")}

@@ -11,15 +11,17 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
-from support.envoy import Envoy, until
+from support.collector import Receiver
+from support.envoy import Envoy, program, until
 from support.fleet import ADAPTERS, HOSTS, Fleet
 from support.front_load import CASE, OTHER, Load, answers, load, told
 from support.ledger import wait_until
 from support.replay import Upstream
 
-FIRST, SECOND, THIRD = HOSTS
+_, SECOND, THIRD = HOSTS
 ANSWERED = "select request_id from requests where status = 'ok'"
 
 
@@ -56,28 +58,22 @@ def restart_edges(fleet: Fleet, front: Envoy, spare: str) -> None:
 
 
 @pytest.fixture
-def well(plain: Envoy, fleet: Fleet, upstream: Upstream) -> Iterator[Envoy]:
-    """Envoy before two of all, and one of the second adapter; where they were before, afterwards."""
+def fleet(upstream: Upstream, spans: tuple[Receiver, str], tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet of its own, whose routers renew connections as well, with two of all but the second adapter."""
+    program()  # skips before anything is started
     upstream.reset(script=answers)
-    fleet.start(ADAPTERS[0], SECOND)
-    for service in ("edge", "router"):
-        plain.wait_healthy(f"{service}s", fleet.addresses(service))
-    yield plain
-    where = {service: {FIRST} for service in ADAPTERS} | {"edge": {FIRST, SECOND}, "router": {FIRST, SECOND}}
-    for service, hosts in where.items():
-        for host in hosts - set(fleet.hosts(service)):
-            fleet.start(service, host)
-        for host in set(fleet.hosts(service)) - hosts:
-            fleet.leave(service, host)
-            fleet.stop(service, host)
-    for service in ("edge", "router"):
-        plain.wait_healthy(f"{service}s", fleet.addresses(service))
+    with Fleet(tmp_path, upstream.url, spans[1], renew=("router", *ADAPTERS)) as running:
+        running.start(ADAPTERS[0], SECOND)
+        yield running
 
 
-async def test_a_rolling_restart_of_every_service_loses_no_call_and_counts_each_once(well: Envoy, fleet: Fleet) -> None:
+async def test_a_rolling_restart_of_every_service_loses_no_call_and_counts_each_once(
+    fleet: Fleet, tmp_path: Path
+) -> None:
     before = {one.process.pid for one in fleet.running.values()}
     async with AsyncExitStack() as stack:
-        seen: list[Load] = [await stack.enter_async_context(load(well.address, 2, case)) for case in (CASE, OTHER)]
+        front = stack.enter_context(fleet.front(tmp_path / "envoy"))
+        seen: list[Load] = [await stack.enter_async_context(load(front.address, 2, case)) for case in (CASE, OTHER)]
 
         async def then(what: Callable[..., None], *arguments: object) -> None:
             await asyncio.to_thread(what, *arguments)
@@ -90,8 +86,8 @@ async def test_a_rolling_restart_of_every_service_loses_no_call_and_counts_each_
         await then(fleet.start_ledger)
         await then(restart_adapters, fleet, ADAPTERS[0], THIRD)
         await then(restart_adapters, fleet, ADAPTERS[1], THIRD)
-        await then(restart_routers, fleet, well, THIRD)
-        await then(restart_edges, fleet, well, THIRD)
+        await then(restart_routers, fleet, front, THIRD)
+        await then(restart_edges, fleet, front, THIRD)
     assert before.isdisjoint(one.process.pid for one in fleet.running.values())
     assert [one.failed(over) for one in seen for over in one.outcomes] == [{}] * 4
     answered = Counter(request_id for one in seen for request_id in one.answered)
