@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 from aigateway.v1 import gateway_service_pb2, provider_service_pb2, usage_service_pb2
-from aigateway_common.serving import RESOLUTION_PAUSE
+from aigateway_common.serving import CONNECTION_AGE_GRACE, RESOLUTION_PAUSE
 from aigateway_common.settings import load
+from aigateway_edge.settings import EdgeSettings
 from aigateway_launcher.config import Config, parse
 from aigateway_launcher.environment import described
 from aigateway_launcher.plan import Overrides, Plan, make
@@ -281,6 +282,10 @@ def test_a_pod_has_time_to_leave_and_to_drain(everything: list[Resource], folder
         sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
         drain = plan(container, folder).drain_seconds
         assert pod["terminationGracePeriodSeconds"] >= sleep + drain + 10
+
+
+def test_a_call_outlives_the_age_of_its_connection() -> None:
+    assert EdgeSettings().max_timeout < CONNECTION_AGE_GRACE
 
 
 def test_connections_age_so_that_new_pods_get_calls() -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from aigateway_common.component import Component
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
-CONNECTION_AGE_GRACE: Final = 600.0
-"""Seconds that a call may go on after its connection has reached its age."""
+CONNECTION_AGE_GRACE: Final = 3660.0
+"""Seconds that a call may go on after its connection has reached its age: more than `edge.max_timeout`."""
 LINGER: Final = 0.5
 """Seconds that a draining server still takes the calls of clients that are being told to go elsewhere.
 
