@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     from aigateway_common.component import Component
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
-CONNECTION_AGE_GRACE: Final = 600.0
-"""Seconds that a call may go on after its connection has reached its age."""
+CONNECTION_AGE_GRACE: Final = 3660.0
+"""Seconds that a call may go on after its connection has reached its age: more than `edge.max_timeout`."""
 LINGER: Final = 0.5
 """Seconds that a draining server still takes the calls of clients that are being told to go elsewhere.
 
 gRPC refuses calls that arrive while a server stops, and its client cannot know whether such a call was begun.
 """
+
+RESOLUTION_PAUSE: Final = 5.0
+"""Seconds at least between two questions of one channel for the addresses of a name."""
 
 _MESSAGE_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -56,7 +59,7 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+    ("grpc.dns_min_time_between_resolutions_ms", int(RESOLUTION_PAUSE * 1000)),
     # What may be sent again is the router's to know, not the channel's.
     ("grpc.enable_retries", 0),
     # A server that drains says NOT_SERVING first: calls then go to its replicas, before it refuses any. One that knows

@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 from support.envoy import Envoy, until
 from support.fleet import HOSTS, Fleet
-from support.front_load import Load, answers, failures, load
+from support.front_load import answers, failures, load, told
 from support.replay import Upstream
 
 Over = Literal["http", "grpc"]
@@ -31,11 +31,6 @@ def front(plain: Envoy, fleet: Fleet, upstream: Upstream) -> Iterator[Envoy]:
             if f"{service}@{host}" not in fleet.running:
                 fleet.start(service, host)
         plain.wait_healthy(f"{service}s", fleet.addresses(service))
-
-
-def told(what: str, seen: Load) -> None:
-    for over, outcomes in seen.outcomes.items():
-        print(f"{what}, {over}: {outcomes.total()} calls, {dict(outcomes)}")
 
 
 def served(front: Envoy, address: str) -> int:
