@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from threading import Thread
     from wsgiref.simple_server import WSGIServer
 
+    from aigateway_common.probes import Probes
+
 REGISTRY: Final = CollectorRegistry()
 OTHER: Final = "other"
 OK: Final = "ok"
@@ -249,10 +251,12 @@ class MetricsServer:
         self._thread.join()
 
 
-def serve(host: str, port: int) -> MetricsServer:
-    """Serve the metrics on `host`:`port`; port 0 takes a free one. Raises OSError that names the address."""
+def serve(host: str, port: int, probes: Probes | None = None) -> MetricsServer:
+    """Serve the metrics on `host`:`port`, and the probes; port 0 takes a free one. Raises OSError that names the address."""
     try:
         server, thread = start_http_server(port, addr=host, registry=REGISTRY)
     except OSError as error:
         raise OSError(error.errno, f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
+    if probes is not None:
+        server.set_app(probes.before(server.get_app()))
     return MetricsServer(server, thread)

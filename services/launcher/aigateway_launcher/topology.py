@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final
 from aigateway_common.health import Health
 from aigateway_common.inprocess import InProcessChannel, InProcessServer
 from aigateway_common.load import Load
+from aigateway_common.probes import Probes
 from aigateway_common.serving import grpc_channel, grpc_server
 from aigateway_common.settings import ConfigurationError, Problem, suggestion
 from aigateway_common.telemetry import Telemetry
+from aigateway_common.tls import Certificates
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from aigateway_launcher.plan import KEY_HINT, is_loopback
@@ -108,6 +110,8 @@ class Process:
         self._channels: list[aio.Channel] = []
         self._telemetry: list[Telemetry] = []
         self._metrics: MetricsServer | None = None
+        self._certificates = Certificates(plan.tls) if plan.tls else None
+        self._started = False
         self.reload_router: Callable[[RouterSettings], None] | None = None
         """Hands new settings to the router, when this process holds it and once it has started."""
 
@@ -122,6 +126,7 @@ class Process:
             router = await self._router_channel(providers, usage)
             if group.edge:
                 await self._start_edge(router)
+            self._started = True
         except BaseException:
             await self.stop(0)
             raise
@@ -252,6 +257,7 @@ class Process:
                 max_connection_age=plan.max_connection_age,
                 manage=owned,
                 shared=self._worker is not None,
+                certificates=self._certificates,
             )
         except OSError as error:
             hint = "choose another with --grpc-port"
@@ -261,18 +267,22 @@ class Process:
         self.addresses.grpc[name] = f"{plan.grpc_host}:{server.port}"
 
     def _dial(self, target: str) -> aio.Channel:
-        channel = grpc_channel(target)
+        channel = grpc_channel(target, self._certificates)
         self._channels.append(channel)
         return channel
 
     def _serve_metrics(self, port: int) -> MetricsServer:
         try:
-            server: MetricsServer = import_module("aigateway_common.metrics").serve(self._plan.grpc_host, port)
+            probes = Probes(asyncio.get_running_loop(), self._ready)
+            server: MetricsServer = import_module("aigateway_common.metrics").serve(self._plan.grpc_host, port, probes)
         except OSError as error:
             raise ConfigurationError([Problem("--metrics-port", str(error.strerror))]) from error
         name = self._worker.name if self._worker else ",".join(self._group.names)
         self.addresses.metrics[name] = f"{self._plan.grpc_host}:{server.port}"
         return server
+
+    def _ready(self) -> bool:
+        return self._started and all(server.is_serving for server in self._grpc)
 
     def _traced(self, service: str) -> Telemetry:
         plan = self._plan
