@@ -252,11 +252,12 @@ class MetricsServer:
 
 
 def serve(host: str, port: int, probes: Probes | None = None) -> MetricsServer:
-    """Serve the metrics on `host`:`port`, and the probes; port 0 takes a free one. Raises OSError that names the address."""
+    """Serve metrics and probes on `host`:`port`; port 0 takes a free one. Raises OSError that names the address."""
     try:
         server, thread = start_http_server(port, addr=host, registry=REGISTRY)
     except OSError as error:
         raise OSError(error.errno, f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
-    if probes is not None:
-        server.set_app(probes.before(server.get_app()))
+    app = server.get_app()
+    if probes is not None and app is not None:
+        server.set_app(probes.before(app))
     return MetricsServer(server, thread)

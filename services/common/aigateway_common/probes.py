@@ -1,4 +1,4 @@
-"""`/live` and `/ready` beside `/metrics`: probes for those who cannot show a client certificate, as Kubernetes' gRPC ones.
+"""`/live` and `/ready` beside `/metrics`: probes for who cannot show a client certificate, as Kubernetes cannot.
 
 They say what the gRPC health service says, and nothing else. The answers come from the event loop that serves calls, so
 one that is stuck is not alive. Not the edge's probes, which its callers see.

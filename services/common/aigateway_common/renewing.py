@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS: Final = 10.0
 """How long a channel that cannot connect says nothing after it has said why."""
-
 _log = logs.get("tls")
 
 
@@ -46,7 +45,8 @@ class RenewingChannel(aio.Channel):
         """What a call that begins now goes through."""
         pem = self._certificates.current()
         if pem is not self._pem:
-            self._pem, old, self._now = pem, self._now, self._made()
+            old, self._pem = self._now, pem
+            self._now = self._made()
             self._old.add(old)
             self._close_unless_used(old)
         return self._now
@@ -71,7 +71,10 @@ class RenewingChannel(aio.Channel):
             self._do(old.channel.close())
 
     async def _explain(self, call: aio.Call) -> None:
-        _log.warning("a service cannot be reached by TLS", target=self._target, error=await call.details())
+        name = self._certificates.tls.server_name or self._target.rpartition("/")[2].rpartition(":")[0]
+        _log.warning(
+            "a service cannot be reached by TLS", target=self._target, expected_name=name, error=await call.details()
+        )
 
     def _do(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -157,9 +157,9 @@ def grpc_server(
     """A server for `components` on `address` (`host:port`; port 0 takes a free one), bound but not yet started.
 
     `max_connection_age` in seconds makes clients reconnect now and then, so that load spreads over new replicas.
-    `shared` says that other servers may have the port as well. With `certificates` it speaks TLS only, to those who show
-    a certificate of the same CA. Call it in the event loop that is to serve. Raises
-    OSError that names the address when it cannot be bound.
+    `shared` says that other servers may have the port as well. With `certificates` it speaks TLS only, to those who
+    show a certificate of the same CA. Call it in the event loop that is to serve. Raises OSError that names the address
+    when it cannot be bound.
     """
     return GrpcServer(
         components,

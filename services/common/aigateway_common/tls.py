@@ -10,7 +10,7 @@ import ssl
 import time
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import grpc
 
@@ -112,7 +112,7 @@ def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
     """For a server that serves those alone who show a certificate of the CA; changed files hold for new connections."""
     shown = certificates.current()
 
-    def changed() -> grpc.ServerCertificateConfiguration | None:
+    def changed() -> Any:  # None when nothing has changed, which the type stubs do not know
         nonlocal shown
         pem = certificates.current()
         if pem is shown:

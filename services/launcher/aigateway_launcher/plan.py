@@ -116,7 +116,7 @@ def make(overrides: Overrides, environment: Mapping[str, str], *, ollama_found: 
 
 
 def file_of(given: Path | None, settings: env.Environment) -> Path | None:
-    """The configuration file: the one that is `given` on the command line, else the environment's, else what is here."""
+    """The configuration file: the one `given` on the command line, else the environment's, else what is here."""
     if given:
         return given
     if named := settings.text("AIGATEWAY_CONFIG"):

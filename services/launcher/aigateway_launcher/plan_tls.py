@@ -39,7 +39,9 @@ class TlsMaker:
             return None
         missing = [part for part in VARIABLES if part not in paths]
         for part in missing:
-            text = f"is not set; TLS needs a certificate, its key and a CA: set it or `server.tls.{part}`, or none of them"
+            text = (
+                f"is not set; TLS needs a certificate, its key and a CA: set it or `server.tls.{part}`, or none of them"
+            )
             self.problems.append(Problem(VARIABLES[part], text))
         if missing:
             return None
