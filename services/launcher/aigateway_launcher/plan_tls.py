@@ -39,9 +39,8 @@ class TlsMaker:
             return None
         missing = [part for part in VARIABLES if part not in paths]
         for part in missing:
-            text = (
-                f"is not set; TLS needs a certificate, its key and a CA: set it or `server.tls.{part}`, or none of them"
-            )
+            which = f"set it or `server.tls.{part}`, or none of them"
+            text = f"is not set; TLS needs a certificate, its key and a CA: {which}"
             self.problems.append(Problem(VARIABLES[part], text))
         if missing:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ REQUEST = pb.ListModelsRequest()
 class Peers:
     """A component that notes which certificate each call's client has shown; a call waits for `go`."""
 
-    service_names = ("aigateway.v1.GatewayService",)
+    service_names: tuple[str, ...] = ("aigateway.v1.GatewayService",)
 
     def __init__(self) -> None:
         self.seen: list[bytes] = []
@@ -93,7 +93,7 @@ async def server(secret: Secret, peers: Peers) -> AsyncIterator[GrpcServer]:
 
 
 @pytest.fixture
-def target(server: GrpcServer) -> Iterator[str]:
+def target(server: GrpcServer) -> str:
     return f"127.0.0.1:{server.port}"
 
 
