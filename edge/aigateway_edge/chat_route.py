@@ -94,12 +94,10 @@ class ChatRoute:
             await self._whole(exchange, asked)
 
     async def _whole(self, exchange: Exchange, asked: Asked) -> None:
+        request = gateway_service_pb2.ChatRequest()
+        request.call.CopyFrom(asked.call)
         response = await exchange.result(
-            self._edge.stub.Chat(
-                gateway_service_pb2.ChatRequest(call=asked.call),
-                timeout=exchange.timeout(),
-                metadata=exchange.metadata(),
-            )
+            self._edge.stub.Chat(request, timeout=exchange.timeout(), metadata=exchange.metadata())
         )
         completion = response.completion
         body, notes = asked.whole(completion, exchange.request_id)
@@ -107,11 +105,9 @@ class ChatRoute:
         await exchange.reply(body, exchange.routed(response.route, response.timing, report))
 
     async def _stream(self, exchange: Exchange, asked: Asked) -> None:
-        call = self._edge.stub.StreamChat(
-            gateway_service_pb2.StreamChatRequest(call=asked.call),
-            timeout=exchange.timeout(),
-            metadata=exchange.metadata(),
-        )
+        request = gateway_service_pb2.StreamChatRequest()
+        request.call.CopyFrom(asked.call)
+        call = self._edge.stub.StreamChat(request, timeout=exchange.timeout(), metadata=exchange.metadata())
         writer = asked.writer(exchange.request_id)
         out = exchange.open_stream(call, writer.fail)
         try:
@@ -135,8 +131,9 @@ class ChatRoute:
 
 def _records(message: _Answer, writer: Writer, exchange: Exchange) -> bytes:
     """What a message shows; a report that came late goes before it."""
-    data = writer.write(message.events)
-    late = [note for event in message.events if event.HasField("finish") for note in event.finish.translation]
+    events = list(message.events)
+    data = writer.write(events)
+    late = [note for event in events if event.HasField("finish") for note in event.finish.translation]
     return exchange.late_report(late) + data if late else data
 
 

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from aigateway_common import attributes, logs, metrics
+from aigateway_common import attributes, departure, logs, metrics
 from aigateway_common.errors import GatewayError, from_rpc_error
 from aigateway_common.telemetry import SpanKind
 from grpc import aio
@@ -99,7 +99,12 @@ class Exchange:
 
     async def result(self, call: aio.UnaryUnaryCall[Any, T]) -> T:
         """The answer to a unary call, which is cancelled as soon as the caller goes away."""
-        watch = asyncio.ensure_future(self._watch(call))
+
+        def gone() -> None:
+            self._gone = True
+            call.cancel()
+
+        ignore = self._watched(gone)
         try:
             return await call
         except asyncio.CancelledError:
@@ -107,7 +112,7 @@ class Exchange:
                 raise ClientGoneError from None
             raise
         finally:
-            watch.cancel()
+            ignore()
             call.cancel()
 
     def open_stream(self, call: aio.UnaryStreamCall[Any, Any], failure: Callable[[GatewayError], bytes]) -> SseOut:
@@ -209,11 +214,18 @@ class Exchange:
             error.details = {key: self.places(value) for key, value in error.details.items()}
         return error
 
-    async def _watch(self, call: aio.Call) -> None:
+    def _watched(self, gone: Callable[[], None]) -> Callable[[], object]:
+        """Have `gone` called when the caller goes away, until what is answered is called."""
+        told: departure.Departure | None = self.scope.get("extensions", {}).get(departure.EXTENSION)
+        if told is None:
+            return asyncio.ensure_future(self._receive_end(gone)).cancel
+        told.listen(gone)
+        return told.ignore
+
+    async def _receive_end(self, gone: Callable[[], None]) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
-        self._gone = True
-        call.cancel()
+        gone()
 
     def _failed(self, error: GatewayError, cause: BaseException | None = None) -> None:
         self._outcome = error.reason.name

@@ -31,6 +31,7 @@ class SseOut:
 
     __slots__ = (
         "_active",
+        "_busy",
         "_failure",
         "_gone",
         "_headers",
@@ -58,8 +59,9 @@ class SseOut:
         self._failure = failure  # how the caller's dialect tells one in mid-stream
         self._heartbeat = heartbeat
         self._headers = headers
-        self._lock = asyncio.Lock()  # the heartbeat and the stream never write at once
+        self._lock = asyncio.Lock()  # the heartbeat and the stream never commit at once
         self._active = False
+        self._busy = False  # a record waits for the connection: no sign of life is needed, or would get through
         self.heartbeat = _HEARTBEAT
         """What is written into a silent stream."""
         self.committed = False
@@ -68,19 +70,19 @@ class SseOut:
 
     async def send(self, data: bytes, headers: Headers | None = None) -> None:
         """Write some records; the first time with the status, and with `headers`."""
-        async with self._lock:
-            self._active = True
-            if not self.committed:
-                await self._commit(headers or [])
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._active = True
+        if not self.committed:
+            await self._commit(headers or [])
+        self._busy = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._busy = False
 
     async def end(self, data: bytes) -> None:
         """Write the last records and end the response."""
         self.close()
-        async with self._lock:
-            if not self.committed:
-                await self._commit([])
-            await self._send({"type": "http.response.body", "body": data})
+        if not self.committed:
+            await self._commit([])
+        await self._send({"type": "http.response.body", "body": data})
 
     async def fail(self, error: GatewayError) -> bool:
         """Write the records of a failure and end the response, without the mark that ends a whole stream.
@@ -89,9 +91,10 @@ class SseOut:
         """
         self.close()
         async with self._lock:
-            if self.committed:
-                await self._send({"type": "http.response.body", "body": self._failure(error)})
-            return self.committed
+            committed = self.committed
+        if committed:
+            await self._send({"type": "http.response.body", "body": self._failure(error)})
+        return committed
 
     def close(self) -> None:
         """Stop watching."""
@@ -100,9 +103,11 @@ class SseOut:
             self._task = None  # it knows this stream: a cycle for the collector
 
     async def _commit(self, headers: Headers) -> None:
-        all_headers = [*_HEADERS, *self._headers, *headers]
-        await self._send({"type": "http.response.start", "status": 200, "headers": all_headers})
-        self.committed = True
+        async with self._lock:
+            if not self.committed:
+                all_headers = [*_HEADERS, *self._headers, *headers]
+                await self._send({"type": "http.response.start", "status": 200, "headers": all_headers})
+                self.committed = True
 
     async def _watch(self) -> None:
         while True:
@@ -111,7 +116,7 @@ class SseOut:
                 async with asyncio.timeout(self._heartbeat):
                     message = await self._receive()
             except TimeoutError:
-                if not self._active and not self._lock.locked():
+                if not (self._active or self._busy or self._lock.locked()):
                     await self.send(self.heartbeat)
                 continue
             if message["type"] == "http.disconnect":

@@ -19,11 +19,11 @@ import pytest
 import yaml
 from aigateway.v1 import tokens_pb2
 from aigateway_common import attributes, metrics
+from aigateway_common.counting import OTHER
 from aigateway_common.reasons import REASONS
 from aigateway_launcher.config import Config
 from aigateway_providers.registry import PROVIDERS
 from aigateway_usage.database import Database, async_url
-from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from support import postgres
@@ -38,8 +38,8 @@ SCRAPED = {"job", "instance", "pod", "component", "namespace"}
 VALUES: dict[str, set[str]] = {
     "service": {"edge", "router", "provider", "usage"},
     "component": {"edge", "router", "provider", "usage"},
-    "status": {metrics.OK, metrics.OTHER, *REASONS},
-    "reason": {metrics.OTHER, *REASONS},
+    "status": {metrics.OK, OTHER, *REASONS},
+    "reason": {OTHER, *REASONS},
     "provider": set(PROVIDERS),
     "operation": {attributes.CHAT, attributes.EMBEDDINGS},
     "token_class": {field.name for field in tokens_pb2.TokenUsage.DESCRIPTOR.fields},
@@ -53,14 +53,15 @@ VALUES: dict[str, set[str]] = {
 def series() -> dict[str, set[str]]:
     """Each time series that our processes export, with its labels."""
     found: dict[str, set[str]] = {"up": set()}
-    for metric in set(metrics.REGISTRY._collector_to_names):
-        if isinstance(metric, Counter):
-            found[f"{metric._name}_total"] = set(metric._labelnames)
-        elif isinstance(metric, Histogram):
-            for suffix, extra in (("bucket", {"le"}), ("sum", set()), ("count", set())):
-                found[f"{metric._name}_{suffix}"] = {*metric._labelnames, *extra}
-        elif isinstance(metric, Gauge):
-            found[metric._name] = set(metric._labelnames)
+    for metric in metrics.FAMILIES:
+        match metric.kind:
+            case "counter":
+                found[f"{metric.name}_total"] = set(metric.labels)
+            case "histogram":
+                for suffix, extra in (("bucket", {"le"}), ("sum", set()), ("count", set())):
+                    found[f"{metric.name}_{suffix}"] = {*metric.labels, *extra}
+            case _:
+                found[metric.name] = set(metric.labels)
     for name in ("process_cpu_seconds_total", "process_resident_memory_bytes"):
         assert name in {sample.name for family in metrics.REGISTRY.collect() for sample in family.samples}
         found[name] = set()

@@ -59,7 +59,9 @@ class Conversation:
         if not parts:
             raise invalid(fields.at("content"), f"`{fields.at('content')}` is required and must not be empty")
         if fields.empty:  # as nearly always
-            return message_pb2.Message(role=role, parts=parts, content_shape=shape)
+            message = message_pb2.Message(role=role, content_shape=shape)
+            message.parts.extend(parts)
+            return message
         _mark(fields, parts)
         return message_pb2.Message(
             role=role, parts=parts, name=fields.text("name") or "", content_shape=shape, extra_json=fields.rest()
@@ -144,7 +146,9 @@ def content(fields: Fields) -> tuple[message_pb2.ContentShape.ValueType, list[me
     if value is None:
         return message_pb2.CONTENT_SHAPE_NULL, []
     if isinstance(value, str):
-        return message_pb2.CONTENT_SHAPE_STRING, [message_pb2.Part(text=message_pb2.TextPart(text=value))]
+        text = message_pb2.Part()
+        text.text.text = value
+        return message_pb2.CONTENT_SHAPE_STRING, [text]
     path = fields.at("content")
     return message_pb2.CONTENT_SHAPE_LIST, [_item(raw, f"{path}[{index}]") for index, raw in enumerate(value)]
 

@@ -65,9 +65,9 @@ def chat_call(body: bytes) -> ParsedChat:
     stream = request.boolean("stream") or False
     generation = options.generation(request)
     if request.empty:  # as for most calls: nothing below is asked for
-        plain = chat_pb2.ChatCall(
-            model=model, messages=read, options=generation, dialect=message_pb2.DIALECT_OPENAI_CHAT
-        )
+        plain = chat_pb2.ChatCall(model=model, dialect=message_pb2.DIALECT_OPENAI_CHAT)
+        plain.messages.extend(read)  # given to the constructor, each of them would be written out and parsed
+        plain.options.CopyFrom(generation)
         return ParsedChat(plain, stream, legacy_functions=False)
     legacy = request.has("functions")
     offered = tools(request)

@@ -104,13 +104,13 @@ def call(log: FilteringBoundLogger, source: str, request_id: str, fields: dict[s
     if not _plain_lines:
         log.info("call", request_id=request_id, **fields)
         return
-    line: dict[str, str | int | float] = {"source": source, "request_id": _masked_id(request_id)}
+    line: dict[str, str | int | float | datetime] = {"source": source, "request_id": _masked_id(request_id)}
     for key, value in fields.items():
         line[key] = value if type(value) is not str else _masked(value) if len(value) < _SHORT else mask_text(value)
     line["event"] = "call"
     line["level"] = "info"
-    line["time"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    sys.stderr.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE).decode())
+    line["time"] = datetime.now(UTC)
+    sys.stderr.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z).decode())
     sys.stderr.flush()
 
 

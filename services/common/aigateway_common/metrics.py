@@ -1,16 +1,17 @@
 """Every Prometheus metric of the project, as functions to call.
 
 Labels are bounded: there is none for models, keys or projects (the ledger answers those), an unknown status is `other`,
-and a metric that has seen 200 combinations counts further ones as `other`. Children are kept, so that a call costs one
-dictionary look-up and one addition. Not for traces (see `telemetry`).
+and a metric that has seen 200 combinations counts further ones as `other`. How they count is `counting`'s business. To
+be called in the event loop's thread. Not for traces (see `telemetry`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
+from aigateway_common.counting import OTHER, Count, Family, Level, Spread
 from aigateway_common.reasons import REASONS
 
 if TYPE_CHECKING:
@@ -20,50 +21,32 @@ if TYPE_CHECKING:
     from aigateway_common.probes import Probes
 
 REGISTRY: Final = CollectorRegistry()
-OTHER: Final = "other"
 OK: Final = "ok"
-MAX_CHILDREN: Final = 200
-"""Combinations of labels that one metric keeps apart."""
 
 _CALL_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _OVERHEAD_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _STATUSES: Final = frozenset({OK, *REASONS})
 
-_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
+FAMILIES: Final[list[Family]] = []
+"""Every metric of ours."""
 
 
-class _Family(Generic[_Metric]):
-    """The children of one metric, kept by their labels."""
-
-    __slots__ = ("_children", "_metric", "_other")
-
-    def __init__(self, metric: _Metric, labels: int) -> None:
-        self._metric: _Metric = metric
-        self._children: dict[tuple[str, ...], _Metric] = {}
-        self._other = (OTHER,) * labels
-
-    def child(self, *labels: str) -> _Metric:
-        child = self._children.get(labels)
-        return self._new(labels) if child is None else child
-
-    def _new(self, labels: tuple[str, ...]) -> _Metric:
-        if len(self._children) >= MAX_CHILDREN:
-            labels = self._other
-        child: _Metric = self._metric.labels(*labels)
-        self._children[labels] = child
-        return child
+def _counter(name: str, text: str, *labels: str) -> Count:
+    found = Count(REGISTRY, name, text, labels)
+    FAMILIES.append(found)
+    return found
 
 
-def _counter(name: str, text: str, *labels: str) -> _Family[Counter]:
-    return _Family(Counter(name, text, labels, registry=REGISTRY), len(labels))
+def _gauge(name: str, text: str, *labels: str) -> Level:
+    found = Level(REGISTRY, name, text, labels)
+    FAMILIES.append(found)
+    return found
 
 
-def _gauge(name: str, text: str, *labels: str) -> _Family[Gauge]:
-    return _Family(Gauge(name, text, labels, registry=REGISTRY), len(labels))
-
-
-def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> _Family[Histogram]:
-    return _Family(Histogram(name, text, labels, registry=REGISTRY, buckets=buckets), len(labels))
+def _histogram(name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Spread:
+    found = Spread(REGISTRY, name, text, bounds, labels)
+    FAMILIES.append(found)
+    return found
 
 
 ProcessCollector(registry=REGISTRY)
@@ -104,135 +87,131 @@ _WEBHOOKS = _counter(
 )
 _LIMITED = _counter("aigateway_limited_calls", "Calls refused by a limit: requests, tokens or concurrent.", "limit")
 _CUT = _counter("aigateway_cut_calls", "Calls ended because their key was revoked.")
-_SHARED_LIMITS = Gauge(
-    "aigateway_shared_limits_available",
-    "1 while limits are counted with other routers, 0 while each counts for itself.",
-    registry=REGISTRY,
+_SHARED_LIMITS = _gauge(
+    "aigateway_shared_limits_available", "1 while limits are counted with other routers, 0 while each counts alone."
 )
-_ACCOUNTS = Gauge(
-    "aigateway_accounts_reachable", "1 while keys and budgets can be asked for, 0 while not.", registry=REGISTRY
-)
-_OUTBOX_EVENTS = Gauge("aigateway_outbox_events", "Usage events not yet delivered.", registry=REGISTRY)
-_OUTBOX_BYTES = Gauge("aigateway_outbox_bytes", "Size of the usage events not yet delivered.", registry=REGISTRY)
-_OUTBOX_LAG = Gauge("aigateway_outbox_lag_seconds", "Age of the oldest usage event not delivered.", registry=REGISTRY)
+_ACCOUNTS = _gauge("aigateway_accounts_reachable", "1 while keys and budgets can be asked for, 0 while not.")
+_OUTBOX_EVENTS = _gauge("aigateway_outbox_events", "Usage events not yet delivered.")
+_OUTBOX_BYTES = _gauge("aigateway_outbox_bytes", "Size of the usage events not yet delivered.")
+_OUTBOX_LAG = _gauge("aigateway_outbox_lag_seconds", "Age of the oldest usage event not delivered.")
 
 
 def call_finished(service: str, operation: str, provider: str, status: str, seconds: float) -> None:
     """Count a call. `status` is `ok` or the name of a reason; `provider` is empty when none was chosen."""
-    _CALLS.child(service, operation, provider, status if status in _STATUSES else OTHER).inc()
-    _SECONDS.child(service, operation, provider).observe(seconds)
+    _CALLS.add((service, operation, provider, status if status in _STATUSES else OTHER))
+    _SECONDS.observe((service, operation, provider), seconds)
 
 
 def first_event(provider: str, seconds: float) -> None:
     """Note how long a stream took to its first event."""
-    _FIRST_EVENT.child(provider).observe(seconds)
+    _FIRST_EVENT.observe((provider,), seconds)
 
 
 def overhead(hop: str, seconds: float) -> None:
     """Note what one hop (`edge`, `router`, `adapter`) added to a call, less the hops below it."""
-    _OVERHEAD.child(hop).observe(seconds)
+    _OVERHEAD.observe((hop,), seconds)
 
 
 def tokens_used(provider: str, token_class: str, count: int) -> None:
     """Count tokens; `token_class` is a field of TokenUsage, one of the disjoint seven."""
-    _TOKENS.child(provider, token_class).inc(count)
+    _TOKENS.add((provider, token_class), count)
 
 
 def attempt_unpriced(provider: str) -> None:
     """Count an attempt whose price nobody knows."""
-    _UNPRICED.child(provider).inc()
+    _UNPRICED.add((provider,))
 
 
 def upstream_error(provider: str, reason: str) -> None:
     """Count a provider's failure, by the name of its reason."""
-    _UPSTREAM_ERRORS.child(provider, reason if reason in REASONS else OTHER).inc()
+    _UPSTREAM_ERRORS.add((provider, reason if reason in REASONS else OTHER))
 
 
 def unknown_finish_reason(provider: str) -> None:
     """Count an answer whose provider gave a reason for its end that the adapter does not know."""
-    _UNKNOWN_ENDS.child(provider).inc()
+    _UNKNOWN_ENDS.add((provider,))
 
 
 def upstream_phase(provider: str, phase: str, seconds: float) -> None:
     """Note how long a provider says one phase took: `load` (of the model), `prompt` or `output`."""
-    _PHASES.child(provider, phase).observe(seconds)
+    _PHASES.observe((provider, phase), seconds)
 
 
 def retried(provider: str, reason: str) -> None:
     """Count an attempt that is made again because one failed at `provider` for `reason`."""
-    _RETRIES.child(provider, reason if reason in REASONS else OTHER).inc()
+    _RETRIES.add((provider, reason if reason in REASONS else OTHER))
 
 
 def fell_back(provider: str, reason: str) -> None:
     """Count a call that leaves `provider` for a stand-in because it failed there for `reason`."""
-    _FALLBACKS.child(provider, reason if reason in REASONS else OTHER).inc()
+    _FALLBACKS.add((provider, reason if reason in REASONS else OTHER))
 
 
 def hedged(provider: str) -> None:
     """Count an attempt started at `provider` beside a slow one."""
-    _HEDGES.child(provider).inc()
+    _HEDGES.add((provider,))
 
 
 def breakers_open(provider: str, count: int) -> None:
     """Note how many of a provider's models are left alone."""
-    _BREAKERS.child(provider).set(count)
+    _BREAKERS.set((provider,), count)
 
 
 def provider_in_flight(provider: str, count: int) -> None:
     """Note how many attempts at a provider are under way."""
-    _IN_FLIGHT.child(provider).set(count)
+    _IN_FLIGHT.set((provider,), count)
 
 
 def stream_opened(service: str) -> None:
     """Count a stream in."""
-    _STREAMS.child(service).inc()
+    _STREAMS.add((service,), 1)
 
 
 def stream_closed(service: str) -> None:
     """Count it out again."""
-    _STREAMS.child(service).dec()
+    _STREAMS.add((service,), -1)
 
 
 def limited(limit: str) -> None:
     """Count a call that a limit on `requests`, `tokens` or `concurrent` calls refused."""
-    _LIMITED.child(limit).inc()
+    _LIMITED.add((limit,))
 
 
 def call_unread(service: str) -> None:
     """Count a call that was refused before it was read, because the process had more than it could serve."""
-    _CALLS.child(service, "unread", "", "OVERLOADED").inc()
+    _CALLS.add((service, "unread", "", "OVERLOADED"))
 
 
 def call_cut() -> None:
     """Count a call that ended because its key was revoked."""
-    _CUT.child().inc()
+    _CUT.add(())
 
 
 def shared_limits(*, available: bool) -> None:
     """Note whether the limits that routers share can be counted."""
-    _SHARED_LIMITS.set(available)
+    _SHARED_LIMITS.set((), int(available))
 
 
 def accounts(*, reachable: bool) -> None:
     """Note whether the usage service can be asked for keys and budgets."""
-    _ACCOUNTS.set(reachable)
+    _ACCOUNTS.set((), int(reachable))
 
 
 def outbox(events: int, size: int, lag: float) -> None:
     """Note what waits in the outbox: how many events, their bytes, and the age of the oldest in seconds."""
-    _OUTBOX_EVENTS.set(events)
-    _OUTBOX_BYTES.set(size)
-    _OUTBOX_LAG.set(lag)
+    _OUTBOX_EVENTS.set((), events)
+    _OUTBOX_BYTES.set((), size)
+    _OUTBOX_LAG.set((), lag)
 
 
 def alert_changed(kind: str, event: str) -> None:
     """Count a change of an alert: `opened`, `worse` or `resolved`."""
-    _ALERTS.child(kind, event).inc()
+    _ALERTS.add((kind, event))
 
 
 def webhook_sent(result: str, number: int = 1) -> None:
     """Count what became of webhooks: `delivered`, `again` or `abandoned`."""
-    _WEBHOOKS.child(result).inc(number)
+    _WEBHOOKS.add((result,), number)
 
 
 class MetricsServer:

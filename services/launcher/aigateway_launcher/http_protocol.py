@@ -8,23 +8,24 @@ request says is the application's business.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 from aigateway_common import metrics
+from aigateway_common.departure import EXTENSION, Departure
 from aigateway_common.errors import GatewayError
 from aigateway_common.load import FULL, Load
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from aigateway_launcher import http_shed
-from aigateway_launcher.http_transport import HeadWithBody
+from aigateway_launcher.http_answer import Answer
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
-    from uvicorn._types import ASGI3Application
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -74,12 +75,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._slow: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._answering: RequestResponseCycle | None = None
+        self._departure: Departure | None = None
+        """Of the client that `_answering` is for."""
 
     # What comes in.
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        super().connection_made(HeadWithBody(transport, self.loop))
+        super().connection_made(transport)
         self._watch()
 
     @override
@@ -171,6 +174,8 @@ class HttpProtocol(HttpToolsProtocol):
         if (cycle := self._answering) is not None and not cycle.response_complete:
             cycle.disconnected = True  # uvicorn tells the last request alone, which may wait behind this one
             cycle.message_event.set()
+            if self._departure is not None:
+                self._departure.happened()
         if self._gate.lost is not None:
             self._gate.lost()
 
@@ -184,7 +189,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._answering = cycle
         if (load := self._gate.load) is not None and cycle.scope["method"] == "POST" and load.full(len(self.tasks)):
             cycle.scope["state"][FULL] = True
-        super()._start_asgi_task(cycle, app)
+        departure = self._departure = Departure(cycle.flow.resume_reading)  # as uvicorn's `receive` does
+        answer = Answer(cycle)
+
+        def answered(scope: Scope, receive: ASGIReceiveCallable, _: ASGISendCallable) -> Awaitable[None]:
+            cast("dict[str, object]", scope)["extensions"] = {EXTENSION: departure}
+            return app(scope, receive, answer.send)
+
+        super()._start_asgi_task(cycle, answered)
 
     def _shed(self, load: Load, data: bytes) -> bool:
         """Refuse `data` at once, where it is a whole call on a connection that has nothing else under way."""

@@ -151,7 +151,10 @@ class _ProviderServicer(provider_service_pb2_grpc.ProviderServiceServicer):
                 self._ended(choice.native_finish_reason)
             if completion.HasField("usage"):
                 call.used(completion.usage)
-            return provider_service_pb2.ProviderServiceChatResponse(completion=completion, timing=call.timing())
+            response = provider_service_pb2.ProviderServiceChatResponse()
+            response.completion.CopyFrom(completion)
+            response.timing.CopyFrom(call.timing())
+            return response
 
         return await self._serve(attributes.CHAT, request.call.model, context, answer)
 
@@ -218,11 +221,11 @@ class _ProviderServicer(provider_service_pb2_grpc.ProviderServiceServicer):
         events: list[chat_pb2.ChatEvent] = []
         async with aclosing(self._adapter.stream_chat(chat, call.context)) as batches:
             async for events in batches:
-                message = provider_service_pb2.ProviderServiceStreamChatResponse(
-                    events=events, timing=call.timing() if first else None
-                )
+                message = provider_service_pb2.ProviderServiceStreamChatResponse()
+                message.events.extend(events)
                 if first:
                     first = False
+                    message.timing.CopyFrom(call.timing())
                     call.streams()
                     call.answered(events[0].start.model, events[0].start.id)
                 for event in events:

@@ -1,8 +1,8 @@
 """The one upstream HTTP client: the only place where adapters do I/O.
 
-httpx's transport interface over aiohttp (`httpx-aiohttp`), called below httpx's client layer, which would cost more
-than the request itself. Foreign exceptions become `GatewayError` here, by type, and nowhere else. It never retries or
-follows redirects. How long a call may wait is `Watch`'s business.
+httpx's transport interface over aiohttp's connections (`transport`), called below httpx's client layer, which would
+cost more than the request itself. Foreign exceptions become `GatewayError` here, by type, and nowhere else. It never
+retries or follows redirects. How long a call may wait is `Watch`'s business.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import aiohttp
 import httpx
 from aigateway_common.errors import GatewayError
 from aigateway_common.web import ssl_context
-from httpx_aiohttp import AiohttpTransport
 
+from aigateway_providers.transport import DirectTransport
 from aigateway_providers.watch import Watch, passed
 
 if TYPE_CHECKING:
@@ -120,7 +120,9 @@ class Upstream:
         self._urls: dict[str, httpx.URL] = {}
         # aiohttp's own limit gives a free connection to whoever asks next, and those who wait may do so for ever.
         self._places = asyncio.Semaphore(settings.max_connections)
-        self._transport = AiohttpTransport(verify=False, client=self._session, proxy=_proxy(self._base_url))
+        self._transport = DirectTransport(
+            self._session, self._headers, _proxy(self._base_url), settings.connect_timeout
+        )
 
     async def send(
         self,
@@ -235,7 +237,7 @@ def _mapped(error: Exception, settings: ProviderSettings) -> GatewayError:
     cause = error.__cause__ or error
     provider = settings.name
     details = {"provider": provider}
-    if isinstance(error, httpx.DecodingError | aiohttp.ClientResponseError):
+    if isinstance(error, httpx.DecodingError | httpx.RemoteProtocolError | aiohttp.ClientResponseError):
         return GatewayError("UPSTREAM_INVALID", f"{provider} sent what is no HTTP answer", details=details)
     if isinstance(cause, aiohttp.ConnectionTimeoutError):
         return passed(settings, "connect_timeout", "accepted no connection within", nothing=True)

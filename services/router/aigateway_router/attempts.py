@@ -82,11 +82,12 @@ class Attempt:
             first_event_us=self.first_event_ns // 1000 if self.first_event_ns else None,
             status=status,
             finish_reason=self.finish_reason,
-            usage=self.usage,
             trace_id=self.trace_id,
             fallback_from=self.fallback_from,
             hedge=self.hedge,
         )
+        if self.usage is not None:
+            event.usage.CopyFrom(self.usage)
         if error is not None:
             event.error_reason = error.reason.name
             event.error_message = error.message[:_MAX_ERROR_MESSAGE]

@@ -87,17 +87,20 @@ class Call:
 
     def route(self, errand: Errand) -> gateway_service_pb2.Route:
         """Where it went, for the answer."""
-        return gateway_service_pb2.Route(
+        route = gateway_service_pb2.Route(
             provider=errand.target.provider,
             requested_model=errand.requested_model,
             sent_model=errand.target.model,
             request_id=self.request_id,
             original_provider=errand.fallback_from.partition("/")[0],
             attempts=errand.number,
-            request_limit=self.request_limit,
-            token_limit=self.token_limit,
             low_budgets=self.low_budgets,
         )
+        if self.request_limit is not None:
+            route.request_limit.CopyFrom(self.request_limit)
+        if self.token_limit is not None:
+            route.token_limit.CopyFrom(self.token_limit)
+        return route
 
 
 def request_id(metadata: Mapping[str, str]) -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from aigateway_common.telemetry import Telemetry
 
     from aigateway_router.calls import Call
+    from aigateway_router.metering import StreamMeter
     from aigateway_router.policy.budget import Budgets
     from aigateway_router.policy.places import Places
     from aigateway_router.routes import Target
@@ -130,8 +131,13 @@ class Dispatcher:
         found.lease.end(None)
         return found.result
 
-    async def stream(self, call: Call, request: chat_pb2.ChatCall, steps: Sequence[Target], write: Write) -> None:
-        """The answer in messages, each given to `write`. Raises GatewayError, also after some were written."""
+    async def stream(
+        self, call: Call, request: chat_pb2.ChatCall, steps: Sequence[Target], write: Write, meter: StreamMeter | None
+    ) -> None:
+        """The answer in messages, each given to `write`; `meter` learns what has come of it.
+
+        Raises GatewayError, also after some were written.
+        """
 
         async def run(errand: Errand) -> Stream:
             return await Stream(self._guard, errand, request).open(self._stubs[errand.target.provider])
@@ -149,6 +155,8 @@ class Dispatcher:
                 self._hedge(call.model, steps),
             )
         )
+        if meter is not None:
+            meter.state = found.result.state
         try:
             await found.result.forward(write)
         except BaseException as error:

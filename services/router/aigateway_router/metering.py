@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING
 
 from aigateway_router import estimates
 from aigateway_router.policy.limits import Estimate
-from aigateway_router.stream_state import StreamState
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from aigateway.v1 import chat_pb2, embedding_pb2, gateway_service_pb2, tokens_pb2
+    from aigateway.v1 import chat_pb2, embedding_pb2, tokens_pb2
 
     from aigateway_router.callers import Caller
-
-    Write = Callable[[gateway_service_pb2.StreamChatResponse], Awaitable[None]]
+    from aigateway_router.stream_state import StreamState
 
 
 def of_chat(caller: Caller, call: chat_pb2.ChatCall) -> Estimate | None:
@@ -50,26 +46,19 @@ def total(usage: tokens_pb2.TokenUsage) -> int:
 
 
 class StreamMeter:
-    """Stands before `write`, and follows what a caller is given of a stream whose prompt has `prompt` tokens."""
+    """The tokens of one stream whose prompt has `prompt` of them."""
 
-    __slots__ = ("_began", "_prompt", "_state", "_write")
+    __slots__ = ("_prompt", "state")
 
-    def __init__(self, prompt: int, write: Write) -> None:
+    def __init__(self, prompt: int) -> None:
         self._prompt = prompt
-        self._write = write
-        self._state = StreamState()
-        self._began = False
-
-    async def write(self, response: gateway_service_pb2.StreamChatResponse) -> None:
-        """Write a message, and take note of it."""
-        self._began = True
-        self._state.follow(response.events)
-        await self._write(response)
+        self.state: StreamState | None = None
+        """What has come of the stream; to be set once it has begun."""
 
     def tokens(self) -> int:
-        """The tokens used up to now; 0 before the first message."""
-        state = self._state
-        if not self._began:
+        """The tokens used up to now; 0 before the beginning."""
+        state = self.state
+        if state is None:
             return 0
         if state.has_final_usage and state.usage is not None:
             return total(state.usage)

@@ -210,7 +210,8 @@ class Outbox:
 
     async def _record(self, attempts: list[usage_service_pb2.Attempt], store: Store) -> None:
         """Deliver; when the ledger calls a batch invalid, find the event that is, and set aside that one alone."""
-        request = usage_service_pb2.RecordAttemptsRequest(attempts=attempts)
+        request = usage_service_pb2.RecordAttemptsRequest()
+        request.attempts.extend(attempts)
         try:
             await self._usage.RecordAttempts(request, timeout=_RPC_TIMEOUT)
         except aio.AioRpcError as error:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from aigateway_common import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from aigateway_router.calls import Call
 
 
@@ -20,21 +17,17 @@ class RunningCalls:
     def __init__(self) -> None:
         self._calls: dict[str, dict[Call, asyncio.Task[object]]] = {}
 
-    @contextmanager
-    def of(self, call: Call) -> Iterator[None]:
-        """Around the serving of `call`, in the task that serves it."""
+    def enter(self, call: Call) -> None:
+        """The current task serves `call` from now on; `leave` is to be called however that ends."""
         task = asyncio.current_task()
-        if task is None or not call.caller.issued:
-            yield
-            return
-        calls = self._calls.setdefault(call.key_id, {})
-        calls[call] = task
-        try:
-            yield
-        finally:
-            del calls[call]
-            if not calls:
-                self._calls.pop(call.key_id, None)
+        if task is not None and call.caller.issued:
+            self._calls.setdefault(call.key_id, {})[call] = task
+
+    def leave(self, call: Call) -> None:
+        """`call` is served no more."""
+        calls = self._calls.get(call.key_id)
+        if calls is not None and calls.pop(call, None) is not None and not calls:
+            del self._calls[call.key_id]
 
     def cut(self, key_id: str) -> None:
         """End the calls of a key: their tasks are cancelled, and `was_cut` tells why."""

@@ -24,6 +24,7 @@ class StreamState:
         "_open",
         "_started",
         "answered_model",
+        "complete",
         "finish_reason",
         "has_final_usage",
         "reasoning",
@@ -35,6 +36,8 @@ class StreamState:
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._started = False
+        self.complete = False
+        """Every choice seen so far is finished, and there is one."""
         self.answered_model = ""
         self.finish_reason = ""
         """The provider's own word, of the first choice that finished."""
@@ -51,11 +54,6 @@ class StreamState:
     def has_content(self) -> bool:
         """Something of a choice has come: there is something to show."""
         return bool(self._open or self._finished)
-
-    @property
-    def complete(self) -> bool:
-        """Every choice seen so far is finished, and there is one."""
-        return bool(self._finished) and not self._open
 
     def follow(self, events: Iterable[chat_pb2.ChatEvent]) -> None:
         """Take note of `events`.
@@ -109,10 +107,12 @@ class StreamState:
     def _touch(self, choice: int) -> None:
         if choice not in self._open and choice not in self._finished:
             self._open.add(choice)
+            self.complete = False
 
     def _finish(self, event: chat_pb2.ChatEvent) -> None:
         self._open.discard(event.choice)
         self._finished.add(event.choice)
+        self.complete = not self._open
         self.finish_reason = self.finish_reason or event.finish.native_reason
 
     def _note(self, usage: tokens_pb2.TokenUsage) -> None:

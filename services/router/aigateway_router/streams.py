@@ -43,7 +43,8 @@ class Stream:
         self._guard = guard
         self._errand = errand
         self._request = request
-        self._state = StreamState()
+        self.state = StreamState()
+        """What has come of it."""
         self._attempt, self._span = guard.begin(errand)
         self._rpc: aio.UnaryStreamCall[provider_service_pb2.ProviderServiceStreamChatRequest, _Events] | None = None
         self._held: list[chat_pb2.ChatEvent] = []
@@ -57,7 +58,8 @@ class Stream:
         """Send it, and read until there is content, or the end. Raises GatewayError."""
         call = self._errand.call
         with self._guard.watching(call, self._attempt, self._span, self._guess):
-            sent = provider_service_pb2.ProviderServiceStreamChatRequest(call=self._request)
+            sent = provider_service_pb2.ProviderServiceStreamChatRequest()
+            sent.call.CopyFrom(self._request)
             sent.call.model = self._errand.target.model
             timeout = self._guard.timeout(call)
             self._rpc = stub.StreamChat(sent, timeout=timeout, metadata=metadata(call, self._span))
@@ -102,9 +104,9 @@ class Stream:
         loop = asyncio.get_running_loop()
         patience = loop.time() + PEEK_SECONDS
         while message is not None:
-            self._state.follow(message.events)
+            self.state.follow(message.events)
             self._held.extend(message.events)
-            if self._state.has_content or len(self._held) >= _MAX_UNSHOWN:
+            if self.state.has_content or len(self._held) >= _MAX_UNSHOWN:
                 return
             # A task, since a read that is cancelled cancels the whole call.
             self._reading = asyncio.ensure_future(self._read())
@@ -113,18 +115,23 @@ class Stream:
                 return
             message, self._reading = self._reading.result(), None
         self._ended = True
-        self._state.check_ended()
+        self.state.check_ended()
 
     async def _forward(self, outlet: _Outlet) -> None:
         """Forward every message as it comes, and hold back the end until its usage event is kept.
 
         The end begins with the finish of the last open choice: a caller that sees it counts itself as answered.
         """
-        attempt, state = self._attempt, self._state
+        attempt, state = self._attempt, self.state
         held = await self._pass_on(outlet, self._held, [])
-        while (message := await self._next()) is not None:
+        message = await self._next()
+        while message is not None:
             state.follow(message.events)
-            held = await self._pass_on(outlet, message.events, held)
+            if held or state.complete or attempt.recorded:
+                held = await self._pass_on(outlet, message.events, held)
+            else:
+                await outlet.copy(message)
+            message = await self._read()
         if not attempt.recorded:
             state.check_ended()
             self._succeeded()
@@ -134,7 +141,7 @@ class Stream:
         self, outlet: _Outlet, events: Iterable[chat_pb2.ChatEvent], held: list[chat_pb2.ChatEvent]
     ) -> list[chat_pb2.ChatEvent]:
         """Write `events`, or add them to what is `held`; what is held from now on."""
-        state = self._state
+        state = self.state
         if self._attempt.recorded or not (state.complete or held):
             await outlet.write(events)
             return []
@@ -147,7 +154,7 @@ class Stream:
         return []
 
     async def _next(self) -> _Events | None:
-        """The next message after those that `open` has read."""
+        """The first message after those that `open` has read."""
         if self._ended:
             return None
         if (reading := self._reading) is None:
@@ -169,13 +176,13 @@ class Stream:
         return message if isinstance(message, provider_service_pb2.ProviderServiceStreamChatResponse) else None
 
     def _succeeded(self) -> None:
-        attempt, state = self._attempt, self._state
+        attempt, state = self._attempt, self.state
         attempt.answered_model, attempt.finish_reason = state.answered_model, state.finish_reason
         attempt.usage = state.usage
         self._guard.emitter.succeeded(attempt)
 
     def _guess(self, error: GatewayError) -> tokens_pb2.TokenUsage | None:
-        attempt, state = self._attempt, self._state
+        attempt, state = self._attempt, self.state
         attempt.answered_model, attempt.finish_reason = state.answered_model, state.finish_reason
         if state.has_final_usage or not (attempt.first_event_ns or error.reason.name in LEFT):
             return state.usage
@@ -205,6 +212,16 @@ class _Outlet:
         else:
             route = self._errand.call.route(self._errand)
             response = gateway_service_pb2.StreamChatResponse(events=events, route=route, timing=head)
+        await self._send(response)
+
+    async def copy(self, message: _Events) -> None:
+        """As `write` does with the events of `message`, which are the same bytes in both messages."""
+        if self._head is not None or message.HasField("timing"):
+            await self.write(message.events)
+        else:
+            await self._send(gateway_service_pb2.StreamChatResponse.FromString(message.SerializeToString()))
+
+    async def _send(self, response: gateway_service_pb2.StreamChatResponse) -> None:
         try:
             await self._write(response)
         except (aio.InternalError, aio.UsageError) as error:

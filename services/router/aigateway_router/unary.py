@@ -1,4 +1,7 @@
-"""One attempt at a whole answer: chat, embeddings, or the count of a prompt's tokens."""
+"""One attempt at a whole answer: chat, embeddings, or the count of a prompt's tokens.
+
+What goes into another message goes by `CopyFrom`: a constructor that is given a message writes it out and parses it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ async def chat(
 ) -> gateway_service_pb2.ChatResponse:
     """The whole answer. Raises GatewayError."""
     call, target = errand.call, errand.target
-    sent = provider_service_pb2.ProviderServiceChatRequest(call=request)
+    sent = provider_service_pb2.ProviderServiceChatRequest()
+    sent.call.CopyFrom(request)
     sent.call.model = target.model
     timeout = guard.timeout(call)
     attempt, span = guard.begin(errand)
@@ -46,9 +50,10 @@ async def chat(
         attempt.usage = completion.usage if completion.HasField("usage") else None
         if completion.choices:
             attempt.finish_reason = completion.choices[0].native_finish_reason
-        response = gateway_service_pb2.ChatResponse(
-            completion=completion, route=call.route(errand), timing=call.timing(answer.timing)
-        )
+        response = gateway_service_pb2.ChatResponse()
+        response.completion.CopyFrom(completion)
+        response.route.CopyFrom(call.route(errand))
+        response.timing.CopyFrom(call.timing(answer.timing))
         guard.emitter.succeeded(attempt)
     span.end()
     return response

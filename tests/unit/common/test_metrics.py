@@ -6,7 +6,8 @@ import urllib.request
 
 import pytest
 from aigateway_common import metrics
-from prometheus_client import CollectorRegistry, Counter
+from aigateway_common.counting import MAX_CHILDREN, OTHER, Count
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 
@@ -53,9 +54,9 @@ def test_what_happens_beside_calls_is_counted_too() -> None:
 
 def test_labels_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = CollectorRegistry()
-    counter = Counter("aigateway_bounded", "Nothing else counts on it.", ("provider",), registry=registry)
-    monkeypatch.setattr(metrics, "_UNPRICED", metrics._Family(counter, 1))
-    for number in range(metrics.MAX_CHILDREN + 50):
+    counter = Count(registry, "aigateway_bounded", "Nothing else counts on it.", ("provider",))
+    monkeypatch.setattr(metrics, "_UNPRICED", counter)
+    for number in range(MAX_CHILDREN + 50):
         metrics.attempt_unpriced(f"t-bound-{number}")
 
     children = [
@@ -64,8 +65,8 @@ def test_labels_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         for sample in family.samples
         if sample.name.endswith("_total")
     ]
-    assert len(children) <= metrics.MAX_CHILDREN + 1
-    assert registry.get_sample_value("aigateway_bounded_total", {"provider": metrics.OTHER}) == 50
+    assert len(children) <= MAX_CHILDREN + 1
+    assert registry.get_sample_value("aigateway_bounded_total", {"provider": OTHER}) == 50
 
 
 def test_a_scrape_sees_everything_on_a_port_of_its_own() -> None:

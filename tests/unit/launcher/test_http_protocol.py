@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from aigateway_common.departure import EXTENSION
 from aigateway_common.load import FULL, Load
 from aigateway_launcher.http_protocol import MAX_HEAD_BYTES, Gate
 from aigateway_launcher.http_server import HttpServer
@@ -47,10 +48,16 @@ class App:
         self.headers = list(scope["headers"])
         self.full.append(scope["state"].get(FULL, False))
         await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/listen":
+            scope["extensions"][EXTENSION].listen(self.gone.set)
+            self.begun.set()
+            await self.gone.wait()
+            return
         if scope["path"] == "/flood":
             for _ in range(1000):
                 await send({"type": "http.response.body", "body": bytes(100_000), "more_body": True})
         if scope["path"] in ("/hold", "/flood"):
+            await send({"type": "http.response.body", "body": b"", "more_body": True})  # now its head has left
             self.begun.set()
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -159,6 +166,17 @@ async def test_who_asks_twice_at_once_and_leaves_is_missed_by_the_first_call() -
         writer.transport.abort()
         await asyncio.wait_for(app.gone.wait(), 10)
     assert app.left == ["/hold"]
+
+
+@pytest.mark.parametrize("requests", [1, 2], ids=["alone", "with another request behind it"])
+async def test_a_listener_is_told_that_the_client_left(requests: int) -> None:
+    app = App()
+    async with serving(app) as (_, _reader, writer):
+        writer.write(GET.replace(b"/ ", b"/listen ") * requests)
+        await asyncio.wait_for(app.begun.wait(), 10)
+        assert not app.gone.is_set()
+        writer.transport.abort()
+        await asyncio.wait_for(app.gone.wait(), 10)
 
 
 async def test_garbage_during_an_answer_ends_it_instead_of_going_into_it() -> None:

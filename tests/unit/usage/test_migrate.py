@@ -7,12 +7,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from aigateway_common.errors import GatewayError
-from aigateway_usage import migrate
+from aigateway_usage import migrate, snapshot
 from aigateway_usage.database import Database, async_url
 from aigateway_usage.migrate import HEAD, NewerSchemaError
 from aigateway_usage.tables import metadata
@@ -99,8 +100,23 @@ async def test_opening_again_changes_nothing(tmp_path: Path) -> None:
     assert _schema(tmp_path) == before
 
 
-async def test_opening_a_current_ledger_does_not_load_alembic(tmp_path: Path) -> None:
+def test_a_new_ledger_is_what_the_migrations_make() -> None:
+    assert migrate.NEW.read_text() == snapshot.made(), "run `python -m aigateway_usage.snapshot`"
+
+
+async def test_the_default_project_of_a_new_ledger_is_as_old_as_the_ledger(tmp_path: Path) -> None:
+    began = time.time_ns() // 1000
     await opened(tmp_path)
+    with sqlite3.connect(tmp_path / "deep" / "ledger.db") as connection:
+        [(created,)] = connection.execute("SELECT created_at_us FROM projects").fetchall()
+    connection.close()
+    assert began <= created <= time.time_ns() // 1000
+
+
+@pytest.mark.parametrize("ledger", ["new", "current"])
+async def test_opening_a_ledger_that_needs_no_migration_does_not_load_alembic(tmp_path: Path, ledger: str) -> None:
+    if ledger == "current":
+        await opened(tmp_path)
     program = f"""
 import asyncio, sys
 from pathlib import Path

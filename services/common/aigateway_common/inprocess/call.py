@@ -15,7 +15,7 @@ from typing_extensions import override
 from aigateway_common.inprocess import metadata
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 
     from aigateway_common.inprocess.rpc import Rpc, StreamRpc
 
@@ -129,11 +129,10 @@ class StreamCall(_Call, aio.UnaryStreamCall[Any, Any]):
         return _Messages(self)
 
     @override
-    async def read(self) -> Any:
-        rpc = self._rpc
-        if rpc.outcome is None and self._style is not _Style.READS:
+    def read(self) -> Coroutine[Any, Any, Any]:
+        if self._style is not _Style.READS and self._rpc.outcome is None:
             self._use(_Style.READS)
-        return rpc.take() if rpc.buffer else await self.next()
+        return self.next()
 
     @override
     async def wait_for_connection(self) -> None:

@@ -36,16 +36,18 @@ def to_completion(body: dict[str, Any], notes: list[chat_pb2.TranslationNote]) -
         raise ValueError("no choices")
     usage = body.pop("usage", None)
     body.pop("object", None)
-    return chat_pb2.ChatCompletion(
+    completion = chat_pb2.ChatCompletion(
         id=body.pop("id", None),
         created=whole(body.pop("created", None)),
         model=body.pop("model", None),
-        choices=choices,
-        usage=to_usage(usage) if usage else None,
         translation=notes,
         dialect=DIALECT,
         extra_json=dump(body),
     )
+    completion.choices.extend(choices)  # given to the constructor, each of them would be written out and parsed
+    if usage:
+        completion.usage.CopyFrom(to_usage(usage))
+    return completion
 
 
 def to_finish(reason: str, *, calls: bool) -> chat_pb2.FinishReason.ValueType:
@@ -85,14 +87,15 @@ def _choice(choice: dict[str, Any]) -> chat_pb2.Choice:
     native = choice.pop("finish_reason", None) or ""
     logprobs = choice.pop("logprobs", None)
     message = _message(choice.pop("message"))
-    return chat_pb2.Choice(
+    answer = chat_pb2.Choice(
         index=choice.pop("index", 0),
-        message=message,
         finish_reason=to_finish(native, calls=any(part.HasField("tool_call") for part in message.parts)),
         native_finish_reason=native,
         logprobs_json=orjson.dumps(logprobs) if logprobs is not None else b"",
         extra_json=dump(choice),
     )
+    answer.message.CopyFrom(message)
+    return answer
 
 
 def _message(message: dict[str, Any]) -> message_pb2.Message:
@@ -107,9 +110,9 @@ def _message(message: dict[str, Any]) -> message_pb2.Message:
     if audio := message.pop("audio", None):
         parts.append(_audio(audio))
     parts.extend(_tool_call(call) for call in message.pop("tool_calls", None) or ())
-    return message_pb2.Message(
-        role=message_pb2.ROLE_ASSISTANT, parts=parts, content_shape=shape, extra_json=dump(message)
-    )
+    answer = message_pb2.Message(role=message_pb2.ROLE_ASSISTANT, content_shape=shape, extra_json=dump(message))
+    answer.parts.extend(parts)
+    return answer
 
 
 def _take_content(message: dict[str, Any], parts: list[message_pb2.Part]) -> message_pb2.ContentShape.ValueType:
@@ -119,7 +122,9 @@ def _take_content(message: dict[str, Any], parts: list[message_pb2.Part]) -> mes
         case None:
             return message_pb2.CONTENT_SHAPE_NULL
         case str(text):
-            parts.append(message_pb2.Part(text=message_pb2.TextPart(text=text)))
+            part = message_pb2.Part()
+            part.text.text = text
+            parts.append(part)
             return message_pb2.CONTENT_SHAPE_STRING
         case list(pieces):
             parts.extend(_piece(piece) for piece in pieces)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from aigateway_router.policy.minutes import MINUTE, Reading
@@ -30,8 +29,7 @@ class Charge(NamedTuple):
         return f"{self.subject}:{self.kind}"
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What became of charges: all of them were counted, or none."""
 
     granted: bool
@@ -74,10 +72,10 @@ class MemoryCounters:
         minute, elapsed = self._now()
         if minute != self._swept:
             self._sweep(minute)
-        readings = tuple(self._reading(charge.name, minute, elapsed) for charge in charges)
-        granted = all(
-            reading.used + charge.cost <= charge.limit for reading, charge in zip(readings, charges, strict=True)
-        )
+        readings = tuple([self._reading(charge.name, minute, elapsed) for charge in charges])
+        granted = True
+        for reading, charge in zip(readings, charges, strict=True):
+            granted = granted and reading.used + charge.cost <= charge.limit
         if granted:
             for charge in charges:
                 self._counters.setdefault(charge.name, Counter(minute)).add(minute, charge.cost)

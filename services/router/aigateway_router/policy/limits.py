@@ -154,12 +154,14 @@ def _charges(limited: list[tuple[str, CallLimits]], estimate: Estimate | None) -
 
 def _tightest(kind: Kind, taken: Taken, charges: list[Charge]) -> gateway_service_pb2.LimitState | None:
     """What is left of the limit of `kind` that is nearest to its end."""
-    states = [
-        _state(charge.limit, reading.plus(charge.cost) if taken.granted else reading)
+    found = [
+        (charge.limit, reading.plus(charge.cost) if taken.granted else reading)
         for charge, reading in zip(charges, taken.readings, strict=True)
         if charge.kind == kind
     ]
-    return min(states, key=lambda state: state.remaining, default=None)
+    if len(found) > 1:
+        found = [min(found, key=lambda one: one[1].remaining(one[0]))]
+    return _state(*found[0]) if found else None
 
 
 def _state(limit: int, reading: Reading) -> gateway_service_pb2.LimitState:

@@ -28,11 +28,13 @@ class Reading(NamedTuple):
     @property
     def used(self) -> int:
         """What counts against a limit now."""
+        if not self.previous:
+            return self.current
         return self.current + math.ceil(self.previous * (MINUTE - self.elapsed) / MINUTE)
 
     def plus(self, cost: int) -> Reading:
         """The counter after `cost` more."""
-        return self._replace(current=self.current + cost)
+        return Reading(self.previous, self.current + cost, self.elapsed)
 
     def remaining(self, limit: int) -> int:
         """What is left of `limit`."""

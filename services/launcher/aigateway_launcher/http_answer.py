@@ -1,0 +1,119 @@
+"""What an application sends its answer with: ASGI's `send` for one request of an HTTP/1.1 connection.
+
+uvicorn's own writes the head by itself, so that every answer takes two system calls and two packets, of which each
+wakes the caller up, and it looks through each header by two expressions. Here the head leaves with the first of the
+body, for which ASGI asks anyhow, and all headers are looked through at once. Not for reading requests, nor for what
+becomes of an application that fails: both stay uvicorn's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from uvicorn._types import ASGISendEvent
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+_MAX_JOINED: Final = 64 * 1024
+"""Bytes of a body that are copied behind their head; copying more costs more than another system call."""
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""What the name of a header may hold: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2"""
+_VALUE: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+"""What its value may hold: https://www.rfc-editor.org/rfc/rfc9110#section-5.5"""
+_BODILESS: Final = frozenset({204, 304})
+
+
+class Answer:
+    """One answer; `cycle` is uvicorn's side of the request."""
+
+    __slots__ = ("_begun", "_cycle", "_head", "_left")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._begun = False
+        self._head = b""
+        """What waits for the first of the body."""
+        self._left: int | None = 0
+        """Bytes of the body that are still to come; None when it goes in chunks."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """ASGI's `send`."""
+        cycle = self._cycle
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        if cycle.disconnected:
+            return
+        if message["type"] == "http.response.body" and self._begun and not cycle.response_complete:
+            self._write(message.get("body", b""), more=message.get("more_body", False))
+        elif message["type"] == "http.response.start" and not self._begun:
+            self._begin(message["status"], message.get("headers", ()))
+        else:
+            raise RuntimeError(f"`{message['type']}` was sent out of its place")
+
+    def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        cycle = self._cycle
+        fields = [(name.lower(), value) for name, value in (*cycle.default_headers, *headers)]
+        if b"".join([name for name, _ in fields]).translate(None, _TOKEN):
+            raise RuntimeError("the name of a header holds what no name has")
+        if b"".join([value for _, value in fields]).translate(None, _VALUE):
+            raise RuntimeError("the value of a header holds what no value has")
+        lines = [b"%b: %b\r\n" % field for field in fields]
+        self._left = self._length(fields)
+        if self._left is None and (status in _BODILESS or cycle.scope["method"] == "HEAD"):
+            self._left = 0
+        elif self._left is None:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        if not cycle.keep_alive and not any(name == b"connection" for name, _ in fields):
+            lines.append(b"connection: close\r\n")
+        self._head = b"%b%b\r\n" % (STATUS_LINE[status], b"".join(lines))
+        self._begun = True
+        cycle.waiting_for_100_continue = False
+
+    def _length(self, fields: list[tuple[bytes, bytes]]) -> int | None:
+        """The length that the headers give the body; notes what they say of the connection."""
+        length: int | None = None
+        for name, value in fields:
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"connection" and b"close" in value.lower():
+                self._cycle.keep_alive = False
+        return length
+
+    def _write(self, body: bytes, *, more: bool) -> None:
+        cycle, transport = self._cycle, self._cycle.transport
+        data = self._framed(body, more=more)
+        if head := self._head:
+            self._head = b""
+            cycle.response_started = True
+            if len(data) <= _MAX_JOINED:
+                data = head + data
+            else:
+                transport.write(head)
+        if data:
+            transport.write(data)
+        if not more:
+            self._end()
+
+    def _framed(self, body: bytes, *, more: bool) -> bytes:
+        """`body` as it goes over the connection."""
+        if self._left is None:
+            data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            return data if more else data + b"0\r\n\r\n"
+        if self._cycle.scope["method"] == "HEAD":
+            return b""
+        self._left -= len(body)
+        if self._left < 0 or (self._left and not more):
+            raise RuntimeError("the body is not as long as its headers say")
+        return body
+
+    def _end(self) -> None:
+        cycle: Any = self._cycle  # whose `on_response` is declared with arguments and called without any
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()

@@ -1,0 +1,158 @@
+"""httpx's transport over aiohttp's connections, without what aiohttp's client does around each request.
+
+`httpx-aiohttp` hands every request to `aiohttp.ClientSession`, which makes a URL, a request, a payload, cookies, timers
+and a response object for it: half of what a small call costs a bare proxy in all. Nearly every request of an adapter is
+a `POST` of some bytes to its one provider and needs none of that; here it is written to a connection of the same pool
+directly. Whatever else is asked (another method, a body in slices, a proxy, a password in the address) goes the way of
+`httpx-aiohttp`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import httpx
+from aiohttp.http_exceptions import HttpProcessingError
+from httpx_aiohttp import AiohttpTransport
+from httpx_aiohttp.transport import map_aiohttp_exceptions
+from typing_extensions import override
+from yarl import URL
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from aiohttp.connector import Connection
+    from aiohttp.streams import StreamReader
+
+_UNSAFE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+"""Bytes that no header has, or that end one: https://www.rfc-editor.org/rfc/rfc9110#section-5.5"""
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+"""Headers that the transport alone may write: what they say decides where the request ends."""
+_FIRST_FINAL: Final = 200
+
+
+class DirectTransport(AiohttpTransport):
+    """The transport to one provider.
+
+    Args:
+        session: Makes the session whose connections are used, once there is an event loop.
+        headers: Those of nearly every request. They are written out once for all requests that have this very object,
+            so it must not change any more.
+        proxy: The proxy to go through.
+        connect_timeout: Seconds for opening a connection.
+    """
+
+    def __init__(
+        self,
+        session: Callable[[], aiohttp.ClientSession],
+        headers: httpx.Headers,
+        proxy: httpx.Proxy | None,
+        connect_timeout: float,
+    ) -> None:
+        super().__init__(verify=False, client=session, proxy=proxy)
+        self._headers = headers
+        self._lines = _lines(headers)
+        self._timeout = aiohttp.ClientTimeout(sock_connect=connect_timeout)
+        self._pool: aiohttp.BaseConnector | None = None
+        self._address: aiohttp.ClientRequest | None = None
+        """A request that is never sent: the pool takes one to know where a connection has to lead."""
+
+    @override
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        if request.method != "POST" or self.proxy is not None or url.userinfo:
+            return await super().handle_async_request(request)
+        if not isinstance(request.stream, httpx.ByteStream):
+            return await super().handle_async_request(request)
+        connection = await self._connect(url)
+        try:
+            return await self._exchange(connection, request)
+        except HttpProcessingError as error:
+            connection.close()
+            raise httpx.RemoteProtocolError("this is no HTTP answer") from error
+        except BaseException:
+            connection.close()
+            with map_aiohttp_exceptions():
+                raise
+
+    async def _connect(self, url: httpx.URL) -> Connection:
+        if self._pool is None or self._address is None:
+            if not isinstance(self.client, aiohttp.ClientSession):
+                self.client = self.get_client()
+            self._pool = self.client.connector
+            loop = asyncio.get_running_loop()
+            self._address = aiohttp.ClientRequest("POST", URL(str(url)), loop=loop, session=self.client)
+            return await self._connect(url)
+        try:
+            return await self._pool.connect(self._address, [], self._timeout)
+        except TimeoutError as error:
+            late = aiohttp.ConnectionTimeoutError("no connection in time")
+            late.__cause__ = error
+            raise httpx.ConnectTimeout(str(late)) from late
+        except aiohttp.ClientError:
+            with map_aiohttp_exceptions():
+                raise
+
+    async def _exchange(self, connection: Connection, request: httpx.Request) -> httpx.Response:
+        protocol = connection.protocol
+        if protocol is None or protocol.transport is None:
+            raise aiohttp.ServerDisconnectedError
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        protocol.transport.write(self._written(request))
+        message, body = await protocol.read()
+        while message.code < _FIRST_FINAL:
+            message, body = await protocol.read()
+        body.on_eof(connection.release)
+        return httpx.Response(
+            message.code, headers=message.raw_headers, stream=_Body(connection, body), request=request
+        )
+
+    def _written(self, request: httpx.Request) -> bytes:
+        """The whole request."""
+        lines = self._lines if request.headers is self._headers else _lines(request.headers)
+        host = b"" if "host" in request.headers else b"host: %b\r\n" % request.url.netloc
+        content = request.content
+        return b"POST %b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+            request.url.raw_path,
+            host,
+            lines,
+            len(content),
+            content,
+        )
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of an answer; its connection goes back to the pool at its end, and is closed before it."""
+
+    def __init__(self, connection: Connection, body: StreamReader) -> None:
+        self._connection = connection
+        self._body = body
+
+    @override
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        body = self._body
+        try:
+            while piece := await body.readany():
+                yield piece
+        except aiohttp.ClientError:
+            with map_aiohttp_exceptions():
+                raise
+
+    @override
+    async def aclose(self) -> None:
+        if not self._body.is_eof():
+            self._connection.close()
+
+
+def _lines(headers: httpx.Headers) -> bytes:
+    """The headers as they are sent. Raises ValueError for one that would break out of its line."""
+    lines = []
+    for name, value in headers.raw:
+        if _UNSAFE.search(name) or _UNSAFE.search(value):
+            raise ValueError(f"the header {name!r} holds characters that no header has")
+        if name.lower() not in _FRAMING:
+            lines.append(b"%b: %b\r\n" % (name, value))
+    return b"".join(lines)
