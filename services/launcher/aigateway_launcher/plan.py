@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from aigateway_common.tls import Tls
 
     from aigateway_launcher.config import Config, ProviderSection
+    from aigateway_launcher.held_files import HeldFiles
 
 DEFAULT_FILE: Final = "aigateway.yaml"
 MIN_KEY_LENGTH: Final = 16
@@ -92,18 +93,25 @@ class Plan:
     config_file: Path | None = None
 
 
-def make(overrides: Overrides, environment: Mapping[str, str], *, ollama_found: Callable[[], bool]) -> Plan:
+def make(
+    overrides: Overrides,
+    environment: Mapping[str, str],
+    *,
+    ollama_found: Callable[[], bool],
+    files: HeldFiles | None = None,
+) -> Plan:
     """The plan for this command line, environment and file.
 
     Args:
         overrides: The command line.
         environment: The process's environment.
         ollama_found: Asked when nothing configures Ollama: does one answer at its default address?
+        files: What the files that hold keys held before; those that are read now are added.
 
     Raises:
         ConfigurationError: With every mistake found.
     """
-    settings = env.read(environment)
+    settings = env.read(environment, files)
     path = file_of(overrides.config, settings)
     document = load(path, environment) if path else Document(DEFAULT_FILE)
     config, problems = shape.parse(document)
@@ -341,7 +349,7 @@ class _Maker:
             return section.api_key
         if section.api_key_file:
             try:
-                return Path(section.api_key_file).read_text(encoding="utf-8").strip()
+                return self._env.files.read(section.api_key_file)
             except OSError as error:
                 place = self._document.where(("providers", name, "api_key_file"))
                 self.problems.append(Problem(place, f"`{section.api_key_file}` cannot be read: {error.strerror}"))

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from aigateway_common.component import Component
     from aigateway_common.metrics import MetricsServer
     from aigateway_common.serving import GrpcServer
-    from aigateway_router.settings import RouterSettings
+    from aigateway_providers.server import ProviderComponent
+    from aigateway_router.server import RouterComponent
     from grpc import aio
 
     from aigateway_launcher.http_server import HttpServer
@@ -112,8 +113,8 @@ class Process:
         self._metrics: MetricsServer | None = None
         self._certificates = Certificates(plan.tls) if plan.tls else None
         self._started = False
-        self.reload_router: Callable[[RouterSettings], None] | None = None
-        """Hands new settings to the router, when this process holds it and once it has started."""
+        self._router: RouterComponent | None = None
+        self._providers: dict[str, ProviderComponent] = {}
 
     async def start(self) -> None:
         """Start every service, those that others need first."""
@@ -154,6 +155,17 @@ class Process:
         if self._metrics is not None:
             self._metrics.stop()
 
+    def reload(self, plan: Plan) -> None:
+        """Hand what of `plan` can be taken while it runs to the services that are here and started.
+
+        Raises ValueError when the router cannot go by it, or a key cannot be sent; then that service goes on as before.
+        """
+        for name, component in self._providers.items():
+            if name in plan.providers:
+                component.rekey(plan.providers[name].api_key)
+        if self._router is not None:
+            self._router.reload(plan.router)
+
     async def open_ledger(self) -> aio.Channel:
         """The ledger alone, joined in process; for commands that read it."""
         server = import_module("aigateway_usage.server")
@@ -185,6 +197,7 @@ class Process:
             component = server.ProviderComponent(
                 create(plan.providers[name]), name=name, telemetry=self._traced(f"provider-{name}")
             )
+            self._providers[name] = component
             if group.router:
                 channels[name] = await self._join(component)
             else:
@@ -212,7 +225,7 @@ class Process:
             )
         except ValueError as error:
             raise ConfigurationError([Problem("aliases", str(error))]) from error
-        self.reload_router = component.reload
+        self._router = component
         channel = await self._join(component) if group.edge else None
         await self._listen("router", component, owned=not group.edge)
         return channel
