@@ -17,13 +17,14 @@ class HeldFiles:
     """Reads such files again and again, for as long as a process lives."""
 
     def __init__(self) -> None:
+        self._asked: set[Path] = set()
         self._held: dict[Path, str] = {}
         self._complaints: dict[Path, str] = {}
 
     @property
     def paths(self) -> frozenset[Path]:
-        """Those that were read."""
-        return frozenset(self._held)
+        """Those that were asked for."""
+        return frozenset(self._asked)
 
     def read(self, name: str) -> str:
         """The text in the file `name`, without the space around it; what it held before, where there is none now.
@@ -31,6 +32,7 @@ class HeldFiles:
         Raises OSError when it cannot be read, and never could.
         """
         path = Path(name).absolute()
+        self._asked.add(path)
         try:
             text, complaint = _text(path), "it is empty"
         except OSError as error:

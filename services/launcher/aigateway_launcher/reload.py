@@ -41,14 +41,14 @@ async def follow(
         current: The plan in force.
         plan: Reads everything anew. Raises ConfigurationError.
         files: What it reads beside the configuration file.
-        apply: Hands the new plan to the services. Raises ValueError, and then has changed nothing.
+        apply: Hands the new plan to the services. Raises ValueError; it is then not in force, and may be given again.
         stop: Ends the watch.
     """
     seen: dict[Path, object] = {}
     while not stop.is_set():
         watched = _paths(current, files)
         seen = {path: seen.get(path) for path in watched}
-        folders = {path.parent for path in watched}
+        folders = {path.parent for path in watched if path.parent.is_dir()}
         async for _ in awatch(
             *folders, recursive=False, stop_event=stop, watch_filter=None, rust_timeout=LOOK_MS, yield_on_timeout=True
         ):
