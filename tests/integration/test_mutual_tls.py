@@ -55,7 +55,7 @@ class Services:
         self.gateway, self.authority, self.secret, self.folder = gateway, authority, secret, folder
 
 
-@pytest.fixture(scope="module", params=["split", "edge,router", "workers"])
+@pytest.fixture(scope="module", params=["embedded", "split", "edge,router", "workers"])
 def services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     folder = tmp_path_factory.mktemp("tls")
     authority = Authority()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 LOOK_SECONDS: Final = 1.0
 """How often, at most, the files are looked at: each connection and each call asks for them."""
 
+_TRIES: Final = 3
+"""How often files are read that are replaced meanwhile, and so may not belong together."""
+
 Part = Literal["certificate", "key", "ca"]
 
 _log = logs.get("tls")
@@ -94,6 +97,15 @@ class Certificates:
 
 def read(tls: Tls) -> Pem:
     """The content of the files, which belong together. Raises UnusableError."""
+    for _ in range(_TRIES):
+        before = _stamp(tls)
+        pem = _checked(tls)
+        if _stamp(tls) == before:
+            return pem
+    raise UnusableError("certificate", f"`{tls.certificate}` or what belongs to it changed while it was read")
+
+
+def _checked(tls: Tls) -> Pem:
     pem = Pem(_content("certificate", tls.certificate), _content("key", tls.key), _content("ca", tls.ca))
     _check_certificates("certificate", tls.certificate, pem.certificate)
     _check_certificates("ca", tls.ca, pem.ca)

@@ -205,6 +205,24 @@ def test_files_are_looked_at_once_a_second_at_most(
     assert certificates.current() is not before
 
 
+def test_files_that_are_swapped_while_they_are_read_are_read_again(
+    secret: Secret, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = of(secret).tls
+    new = authority.issue(*NAMES)
+    content_of = tls._content
+
+    def swapped_after_the_certificate(part: tls.Part, path: Path) -> bytes:
+        found = content_of(part, path)
+        if part == "certificate" and found != new["tls.crt"]:
+            secret.swap(new)
+        return found
+
+    monkeypatch.setattr(tls, "_content", swapped_after_the_certificate)
+    pem = tls.read(where)
+    assert (pem.certificate, pem.key) == (new["tls.crt"], new["tls.key"])
+
+
 def test_a_file_that_is_away_for_a_moment_is_no_reason_to_forget_it(secret: Secret, authority: Authority) -> None:
     certificates = of(secret)
     before = certificates.current()
