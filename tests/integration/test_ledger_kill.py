@@ -42,4 +42,6 @@ async def test_every_answered_call_is_recorded_exactly_once(tmp_path: Path, topo
         recorded = wait_for(gateway.data, CALLS, seconds=60)
     assert sorted(row["request_id"] for row in recorded) == sorted(answered)
     assert len(rows(gateway.data)) == CALLS, "nothing came twice afterwards"
+    summed = "SELECT sum(attempts) AS hours, (SELECT sum(attempts) FROM attempt_days) AS days FROM attempt_hours"
+    assert rows(gateway.data, summed) == [{"hours": CALLS, "days": CALLS}]
     assert "starting it again" in gateway.running[-1].text()

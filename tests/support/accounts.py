@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pytest
 from aigateway.v1 import account_pb2, account_service_pb2, account_service_pb2_grpc, usage_service_pb2_grpc
@@ -13,7 +13,7 @@ from aigateway_common.serving import grpc_channel, grpc_server
 from aigateway_usage import budget_queries, reservations
 from aigateway_usage.account_rows import budget_row
 from aigateway_usage.audit import Act
-from aigateway_usage.database import Database
+from aigateway_usage.database import Database, async_url
 from aigateway_usage.ledger import Ledger
 from aigateway_usage.reservations import Asked, Reserved
 from aigateway_usage.rows import to_row
@@ -21,15 +21,18 @@ from aigateway_usage.server import UsageComponent
 from aigateway_usage.settings import PriceOverride, UsageSettings
 from grpc import aio
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from support.attempts import NOON, attempt
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from aigateway.v1.account_service_pb2_grpc import AccountServiceAsyncStub
     from aigateway.v1.usage_service_pb2_grpc import UsageServiceAsyncStub
+    from sqlalchemy import Connection
 
+_T = TypeVar("_T")
 PRICES: Final = {"acme/*": PriceOverride(input=1, output=10)}
 """Of `attempt()`: 100 tokens in and 10 out cost 200 millionths of a dollar."""
 CENT: Final = 10_000_000
@@ -157,3 +160,13 @@ async def books(url: str) -> AsyncIterator[Books]:
     finally:
         await one.ledger.flush()
         await one.database.close()
+
+
+async def on(url: str, work: Callable[[Connection], _T]) -> _T:
+    """Do `work` on a connection that knows nothing of the ledger, and commit."""
+    engine = create_async_engine(async_url(url))
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(work)
+    finally:
+        await engine.dispose()

@@ -105,6 +105,7 @@ class UsageSection(Section):
     database_url: str | None = None
     outbox_max_bytes: Annotated[int, Field(gt=0)] = 1024 * 1024 * 1024
     outbox_fsync: Boolean = False
+    retention_days: Annotated[int, Field(gt=0)] | None = None
 
 
 class TelemetrySection(Section):

@@ -406,6 +406,7 @@ class _Maker:
                 pattern: PriceOverride(**price.model_dump()) for pattern, price in self._config.prices.items()
             },
             free_providers=frozenset({"ollama", "sandbox", *free}),
+            retention_days=self._config.usage.retention_days,
             alerts=alerts,
         )
 

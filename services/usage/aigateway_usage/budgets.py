@@ -95,7 +95,6 @@ def cost_nano(usd: float) -> int:
     """The cost of an attempt, rounded up to a nano-dollar.
 
     A thousandth of one is forgiven: the double nearest to a whole number of nano-dollars may lie just above it.
-    `spending.ledger_cost` does the same arithmetic in SQL.
     """
     return min(math.ceil(usd * NANO - 0.001), MAX_CALL_NANO)
 

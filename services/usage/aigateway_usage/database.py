@@ -1,33 +1,29 @@
-"""The one way to the database: SQLAlchemy's async engine, over aiosqlite or asyncpg.
+"""The one way to the database: transactions on an SQLite file (`sqlite`) or a PostgreSQL server (`postgresql`).
 
 Writers run one at a time on a connection that stays theirs, readers a few at a time, look-ups one after the other. Work
-is a function of a `Connection` that `AsyncConnection.run_sync` runs together with its commit: one entry into
-SQLAlchemy's bridge per transaction, which at a few events each costs more than SQLite does. Work runs on the event loop
-and only its statements leave it, so nothing else in it may be slow. What drivers raise is mapped to `GatewayError` here
-and nowhere else.
+is a function of a `Connection`; it knows nothing but that, since it may run in another thread. What drivers raise is
+mapped to `GatewayError` here and nowhere else.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-import aiosqlite
 from aigateway_common import logs
 from aigateway_common.errors import GatewayError
-from sqlalchemy import URL, Connection, event, make_url
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import URL, Connection, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
 from aigateway_usage import migrate
+from aigateway_usage.postgresql import PostgresServer, PostgresSession
+from aigateway_usage.sqlite import SqliteFile, SqliteSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Table
-    from sqlalchemy.engine.interfaces import AdaptedConnection
 
 READERS: Final = 2
 """Queries that run at the same time; more wait."""
@@ -47,8 +43,8 @@ class Database:
     def __init__(self, url: str, *, busy_timeout: float) -> None:
         self._url = async_url(url)
         self._busy_timeout = busy_timeout
-        self._engine: AsyncEngine | None = None
-        self._writer: AsyncConnection | None = None
+        self._connections: SqliteFile | PostgresServer | None = None
+        self._writer: SqliteSession | PostgresSession | None = None
         self._writing = asyncio.Lock()
         self._readers = asyncio.Semaphore(READERS)
         self._looking = asyncio.Lock()
@@ -63,13 +59,16 @@ class Database:
             GatewayError: The database cannot be opened.
         """
         try:
-            if self._url.database and self._url.drivername == _SQLITE:
-                Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
-            self._engine = _engine(self._url, self._busy_timeout)
-            async with self._engine.connect() as connection:
-                await connection.run_sync(migrate.to_head)
-        except (SQLAlchemyError, OSError) as error:
-            raise _mapped(error) from error
+            if self._url.drivername == _SQLITE:
+                self._connections = SqliteFile(self._url, busy_timeout=self._busy_timeout)
+            else:
+                self._connections = PostgresServer(self._url, size=READERS + 2)
+            await self._run(migrate.to_head)
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, SQLAlchemyError | OSError):
+                raise _mapped(error) from error
+            raise
 
     async def write(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` in a transaction of its own, one after the other; returns once it is committed."""
@@ -77,7 +76,7 @@ class Database:
             try:
                 if self._writer is None:
                     self._writer = await self._opened().connect()
-                return await self._writer.run_sync(_transaction, work)
+                return await self._writer.run(_transaction(work))
             except BaseException as error:
                 await self._release_writer()
                 if isinstance(error, SQLAlchemyError | OSError):
@@ -102,15 +101,21 @@ class Database:
 
     async def _ask(self, work: Callable[[Connection], _T]) -> _T:
         try:
-            async with self._opened().connect() as connection:
-                return await connection.run_sync(_transaction, work)
+            return await self._run(_transaction(work))
         except (SQLAlchemyError, OSError) as error:
             raise _mapped(error) from error
 
+    async def _run(self, work: Callable[[Connection], _T]) -> _T:
+        session = await self._opened().connect()
+        try:
+            return await session.run(work)
+        finally:
+            await session.close()
+
     async def close(self) -> None:
         """Wait for the work under way, and disconnect; work that still waits is told that the ledger is not open."""
-        engine, self._engine = self._engine, None
-        if engine is None:
+        connections, self._connections = self._connections, None
+        if connections is None:
             return
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._writing)
@@ -118,12 +123,12 @@ class Database:
             await stack.enter_async_context(self._looking)
             for _ in range(READERS):
                 await stack.enter_async_context(self._readers)
-            await engine.dispose()
+            await connections.dispose()
 
-    def _opened(self) -> AsyncEngine:
-        if self._engine is None:
+    def _opened(self) -> SqliteFile | PostgresServer:
+        if self._connections is None:
             raise GatewayError("UNAVAILABLE", "the ledger is not open", retry_after=1)
-        return self._engine
+        return self._connections
 
     async def _release_writer(self) -> None:
         """Give the writer's connection back, what it has not committed undone; the next writer takes another."""
@@ -132,10 +137,13 @@ class Database:
             await writer.close()
 
 
-def _transaction(connection: Connection, work: Callable[[Connection], _T]) -> _T:
-    result = work(connection)
-    connection.commit()
-    return result
+def _transaction(work: Callable[[Connection], _T]) -> Callable[[Connection], _T]:
+    def whole(connection: Connection) -> _T:
+        result = work(connection)
+        connection.commit()
+        return result
+
+    return whole
 
 
 def begin(connection: Connection) -> None:
@@ -169,58 +177,10 @@ def async_url(given: str) -> URL:
     return url.set(drivername=driver)
 
 
-def _engine(url: URL, busy_timeout: float) -> AsyncEngine:
-    size: dict[str, Any] = {"pool_size": READERS + 2, "max_overflow": 0}
-    if url.drivername != _SQLITE:
-        try:
-            return create_async_engine(url, pool_pre_ping=True, **size)
-        except ModuleNotFoundError as error:
-            raise RuntimeError("a ledger on PostgreSQL needs its driver: `pip install asyncpg`") from error
-    engine = create_async_engine(
-        url,
-        async_creator=lambda: _connected(str(url.database), busy_timeout),
-        pool_reset_on_return=None,  # closing rolls back what was not committed; a second time is a thread switch
-        pool_use_lifo=True,  # so that the writer keeps its connection, with its cache
-        **size,
-    )
-    event.listen(engine.sync_engine, "connect", _prepare)
-    return engine
-
-
-async def _connected(path: str, busy_timeout: float) -> aiosqlite.Connection:
-    """A connection to the file at `path`; when there can be none, its thread has ended before that is said.
-
-    aiosqlite tells the thread to stop but does not wait for it, and the thread would report to a loop that may be gone.
-    """
-    # The driver begins a transaction at its first change, and takes the write lock at once: one that asks for it later
-    # is refused instead of waiting.
-    connection = aiosqlite.connect(path, timeout=busy_timeout, isolation_level="IMMEDIATE")
-    thread = connection._thread  # noqa: SLF001 -- SQLAlchemy does the same, and there is no other way
-    thread.daemon = True
-    try:
-        return await connection
-    except BaseException:
-        await asyncio.to_thread(thread.join)
-        raise
-
-
-def _prepare(connection: AdaptedConnection, _record: Any) -> None:
-    """Set a new SQLite connection up.
-
-    With a write-ahead log and `synchronous=NORMAL` a commit has reached the operating system, so it survives `kill -9`
-    of this process at any time; only a crash of the machine itself may lose the last moments, never damage the file
-    (https://www.sqlite.org/pragma.html#pragma_synchronous).
-    """
-    connection.run_async(
-        lambda driver: driver.executescript(
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA journal_size_limit=67108864"
-        )
-    )
-
-
 def _mapped(error: SQLAlchemyError | OSError) -> GatewayError:
     _log.error("the database failed", error=str(getattr(error, "orig", None) or error), kind=type(error).__name__)
-    if isinstance(error, OperationalError | InterfaceError | InternalError | OSError):
+    ended = isinstance(error, DBAPIError) and error.connection_invalidated
+    if ended or isinstance(error, OperationalError | InterfaceError | InternalError | OSError):
         # InternalError too: asyncpg says so of a connection that the server ends while something is asked.
         return GatewayError("UNAVAILABLE", "the ledger's database cannot be used right now; try again", retry_after=1)
     return GatewayError("INTERNAL", "the ledger failed; the logs have it")

@@ -15,6 +15,7 @@ from aigateway_common import logs
 from aigateway_common.errors import GatewayError
 
 from aigateway_usage.inserts import insert
+from aigateway_usage.rollups import Rollups
 from aigateway_usage.spending import settle
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from aigateway_usage.rows import Row
 
 MAX_GROUP: Final = 5000
-"""Attempts in one transaction, unless a single request has more; bounds how long the event loop is held, about five
-microseconds for each."""
+"""Attempts in one transaction, unless a single request has more; bounds how long the event loop shares the interpreter
+with it, or on PostgreSQL is held by it: some ten microseconds for each."""
 
 _log = logs.get("usage")
 
@@ -57,6 +58,7 @@ class Ledger:
         self._queue: deque[_Waiting] = deque()
         self._queued = 0
         self._writer: asyncio.Task[None] | None = None
+        self._rollups = Rollups()
 
     async def record(self, rows: list[Row]) -> Recorded:
         """Write `rows` down; returns once they are committed.
@@ -102,7 +104,7 @@ class Ledger:
         """Write a group; when the database refuses it, each of its requests alone: none fails for another's sake."""
         rows = [row for waiting in group for row in waiting.rows]
         try:
-            new = await self._database.write(lambda connection: _record(connection, rows))
+            new = await self._database.write(lambda connection: self._record(connection, rows))
         except Exception as error:  # noqa: BLE001 -- whatever it is, those who wait are told
             if len(group) == 1 or _unavailable(error):  # a database that is away is away for all of them
                 for waiting in group:
@@ -111,10 +113,20 @@ class Ledger:
             for waiting in group:
                 await self._write([waiting])
             return
+        self._rollups.committed()
         for waiting in group:
             recorded = self._recorded(waiting.rows, new)
             if not waiting.done.done():  # its caller may have gone away
                 waiting.done.set_result(recorded)
+
+    def _record(self, connection: Connection, rows: Sequence[Row]) -> set[str]:
+        """Insert the new rows, sum them up and count them in their budgets, all or nothing; the ids of those."""
+        new = insert(connection, rows)
+        if new:
+            first = {row["event_id"]: row for row in reversed(rows) if row["event_id"] in new}
+            self._rollups.add(connection, first.values())
+            settle(connection, list(first.values()))
+        return new
 
     def _recorded(self, rows: Sequence[Row], new: set[str]) -> Recorded:
         """Count a request's new attempts and take them out of `new`, so that their repetition is a duplicate."""
@@ -125,13 +137,6 @@ class Ledger:
                 self._written(row)
                 count += 1
         return Recorded(count, len(rows) - count)
-
-
-def _record(connection: Connection, rows: Sequence[Row]) -> set[str]:
-    """Insert the new rows and count them in their budgets, both or neither; the ids of those."""
-    new = insert(connection, rows)
-    settle(connection, rows, new)
-    return new
 
 
 def _unavailable(error: Exception) -> bool:

@@ -14,15 +14,16 @@ from aigateway_common.errors import invalid
 from aigateway_common.telemetry import Telemetry
 from typing_extensions import override
 
-from aigateway_usage import account_server, paging, queries
+from aigateway_usage import account_server, paging, queries, summaries
 from aigateway_usage.account_calls import AccountCalls
 from aigateway_usage.alerts import alerting
-from aigateway_usage.budget_calls import BudgetCalls
+from aigateway_usage.budget_calls import BudgetCalls, now_us
 from aigateway_usage.calls import Calls
 from aigateway_usage.database import Database
 from aigateway_usage.ledger import Ledger
 from aigateway_usage.pricing import Pricer
 from aigateway_usage.rows import from_row, to_row
+from aigateway_usage.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +62,7 @@ class UsageComponent:
         self._budgets = BudgetCalls(self._database, self._pricer)
         self._accounts = account_server.AccountServicer(AccountCalls(self._database), self._budgets, telemetry)
         self._alerts = alerting.Alerting(self._database, settings.alerts, telemetry)
+        self._upkeep = Upkeep(self._database, settings.retention_days, now_us)
         self._background: list[asyncio.Task[None]] = []
 
     def register(self, server: aio.Server) -> None:
@@ -76,6 +78,7 @@ class UsageComponent:
         self._background = [
             asyncio.create_task(self._warm_up(), name="usage-warm-up"),
             asyncio.create_task(self._budgets.sweep_forever(), name="usage-sweep"),
+            asyncio.create_task(self._upkeep.run(), name="usage-upkeep"),
         ]
 
     def _written(self, row: Row) -> None:
@@ -173,7 +176,12 @@ class _Servicer(usage_service_pb2_grpc.UsageServiceServicer):
     async def _summarize(
         self, request: usage_service_pb2.SummarizeAttemptsRequest
     ) -> usage_service_pb2.SummarizeAttemptsResponse:
-        where = queries.conditions(request.filter)
-        columns = queries.grouping(request.group_by)
-        rows = await self._database.read(lambda connection: queries.summary(connection, where, columns))
-        return usage_service_pb2.SummarizeAttemptsResponse(rows=rows)
+        by = summaries.grouping(request.group_by)
+        parts = summaries.selects(request.filter, by)
+        found = await self._database.read(lambda connection: summaries.summary(connection, parts, by))
+        answer = usage_service_pb2.SummarizeAttemptsResponse()
+        for index, row in enumerate(found):
+            if index and index % _SLICE == 0:
+                await asyncio.sleep(0)
+            answer.rows.append(summaries.to_row(row, by))
+        return answer

@@ -71,5 +71,7 @@ class UsageSettings:
     """Attempts that may wait to be written; beyond them a request is refused with OVERLOADED at once."""
     busy_timeout: float = 10.0
     """SQLite only: seconds to wait for another process that holds the file's write lock."""
+    retention_days: int | None = None
+    """For how many days attempts are kept, at least one; None for ever. Their sums by hour and by day stay."""
     alerts: AlertSettings = field(default_factory=AlertSettings)
     """What is an alert, and who is told."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, and_, bindparam, case, cast, delete, func, literal, or_, select, update
+from sqlalchemy import and_, bindparam, delete, func, or_, select, update
 
 from aigateway_usage import budgets as rules
-from aigateway_usage.tables import attempts, budgets, reservations, spending
+from aigateway_usage.rollups import DAY_US
+from aigateway_usage.tables import budgets, days, key_days, reservations, series, spending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,19 +46,16 @@ _GIVE_BACK: Final = (
 )
 
 
-def settle(connection: Connection, rows: Sequence[Row], new: set[str]) -> None:
-    """Count attempts just inserted in every budget they fall under, and remove what was set aside for them.
-
-    `new` are the ids of those that were not there before; of several rows with one id, the first was inserted.
-    """
-    if not new or connection.exec_driver_sql(_ANY).first() is None:
+def settle(connection: Connection, rows: Sequence[Row]) -> None:
+    """Count attempts just inserted in every budget they fall under, and remove what was set aside for them."""
+    if connection.exec_driver_sql(_ANY).first() is None:
         return
     found: dict[tuple[str, str], list[Row]] = {}
     for budget in applying(connection, rows):
         found.setdefault((budget["scope"], budget["subject"]), []).append(budget)
     counted: dict[Place, int] = {}
     settled: list[str] = []
-    for row in {row["event_id"]: row for row in reversed(rows) if row["event_id"] in new}.values():
+    for row in rows:
         under = [budget for scope, name in _COLUMN.items() for budget in found.get((scope, row[name]), ())]
         if under:
             settled.append(row["event_id"])
@@ -94,18 +92,14 @@ def give_back(connection: Connection, removed: Sequence[Row]) -> None:
 
 
 def spent_so_far(connection: Connection, scope: str, subject: str, start_us: int) -> int:
-    """What the ledger says that a subject's calls cost since `start_us`."""
-    where = (attempts.c[_COLUMN[scope]] == subject, attempts.c.started_at_us >= start_us)
-    total = connection.scalar(select(func.sum(ledger_cost())).where(*where, attempts.c.cost_usd.is_not(None)))
-    return int(total or 0)
-
-
-def ledger_cost() -> ColumnElement[int]:
-    """`budgets.cost_nano` of a row, in SQL. Casts cut off in SQLite and round in PostgreSQL; this rounds up in both."""
-    exact = attempts.c.cost_usd * literal(float(rules.NANO)) - literal(0.001)
-    whole = cast(exact, BigInteger)
-    rounded = whole + case((exact > whole, 1), else_=0)
-    return case((exact > float(rules.MAX_CALL_NANO), rules.MAX_CALL_NANO), else_=rounded)
+    """What the ledger says that a subject's calls cost since `start_us`, which is the beginning of a day."""
+    first = start_us // DAY_US
+    if scope == rules.KEY:
+        query = select(func.sum(key_days.c.cost_nano)).where(key_days.c.key_id == subject, key_days.c.day >= first)
+    else:
+        of_subject = select(series.c.id).where(series.c[_COLUMN[scope]] == subject)
+        query = select(func.sum(days.c.cost_nano)).where(days.c.day >= first, days.c.series.in_(of_subject))
+    return int(connection.scalar(query) or 0)
 
 
 def _count(connection: Connection, counted: Mapping[Place, int], removed: Sequence[Row]) -> None:

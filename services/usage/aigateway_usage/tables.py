@@ -80,6 +80,66 @@ attempts: Final = Table(
 0.00000002 dollars of one embedding token survive, which whole micro-dollars would round away."""
 
 
+series: Final = Table(
+    "attempt_series",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    Column("digest", String(32), nullable=False),
+    Column("project", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("requested_model", Text),
+    Column("sent_model", Text),
+    Column("answered_model", Text),
+    UniqueConstraint("digest", name="uq_attempt_series_digest"),
+)
+"""The combinations of what attempts are summed up by; `digest` is of all six, since an index holds no long names."""
+
+
+def _sums() -> tuple[Column[Any], ...]:
+    """`input_tokens`, `output_tokens`, `cost_nano` and `duration_us` stop at `rollups.MOST`."""
+    whole = (
+        "attempts",
+        "unpriced",
+        "input_tokens",
+        "output_tokens",
+        "cost_nano",
+        "duration_us",
+    )
+    return (*(Column(name, BigInteger, nullable=False) for name in whole), Column("cost_usd", Double, nullable=False))
+
+
+hours: Final = Table(
+    "attempt_hours",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("series", BigInteger, primary_key=True, autoincrement=False),
+    *_sums(),
+    sqlite_with_rowid=False,
+)
+"""Sums of attempts by the hour they began in, in hours since 1970, and their series."""
+
+days: Final = Table(
+    "attempt_days",
+    metadata,
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("series", BigInteger, primary_key=True, autoincrement=False),
+    *_sums(),
+    sqlite_with_rowid=False,
+)
+"""The same by days since 1970, UTC."""
+
+key_days: Final = Table(
+    "attempt_key_days",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("cost_nano", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What the calls of a key cost by day; a day that cost nothing has no row."""
+
+
 def _rights() -> tuple[Column[Any], ...]:
     """What a key or a project may use, the same in both; `allowed_models` is a JSON array, empty for all."""
     return (

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from aigateway_common.errors import GatewayError
 from aigateway_usage.database import MAX_QUERIES, Database
-from aigateway_usage.inserts import returning_new
 from aigateway_usage.ledger import Ledger, Recorded
 from aigateway_usage.rows import Row, to_row
 from sqlalchemy import text
-from sqlalchemy.dialects import postgresql, sqlite
 from support.accounts import books
 from support.attempts import attempt
 from support.postgres import Postgres
@@ -215,6 +213,29 @@ async def test_questions_whose_askers_went_away_leave_no_trace(database_url: str
         assert await asyncio.gather(*(database.read(one_row) for _ in range(6))) == [1] * 6
 
 
+async def test_an_endless_question_ends_when_its_asker_goes_away(tmp_path: Path) -> None:
+    async with ledger(in_file(tmp_path)) as (one, database):
+        begun = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def endless(connection: Connection) -> None:
+            loop.call_soon_threadsafe(begun.set)
+            connection.execute(
+                text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n")
+            )
+
+        asked = [asyncio.create_task(database.read(endless)), asyncio.create_task(database.write(endless))]
+        await begun.wait()
+        for each in asked:
+            each.cancel()
+        assert [type(each) for each in await asyncio.gather(*asked, return_exceptions=True)] == [
+            asyncio.CancelledError,
+            asyncio.CancelledError,
+        ]
+        assert await database.read(one_row) == 1
+        assert await one.record(rows(1)) == Recorded(1, 0)
+
+
 async def test_a_closed_database_says_so(database_url: str) -> None:
     async with ledger(database_url) as (one, database):
         assert await one.record(rows(1)) == Recorded(1, 0)
@@ -246,12 +267,3 @@ def slow(connection: Connection) -> None:
     """About a tenth of a second."""
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT sum(i) FROM n"
     connection.execute(text(numbers)).all()
-
-
-@pytest.mark.parametrize(("name", "dialect"), [("sqlite", sqlite), ("postgresql", postgresql)])
-def test_both_databases_leave_known_events_alone(name: str, dialect: Any) -> None:
-    assert str(returning_new(name).compile(dialect=dialect.dialect())).endswith(
-        "ON CONFLICT (event_id) DO NOTHING RETURNING attempts.event_id"
-        if name == "postgresql"
-        else "ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
-    )

@@ -372,14 +372,16 @@ async def test_events_without_a_budget_cost_one_look_a_transaction(
     ledger: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statements: list[str] = []
-    assert ledger.database._engine is not None
+    assert ledger.database._connections is not None
     event.listen(
-        ledger.database._engine.sync_engine,
+        ledger.database._connections.engine,
         "before_cursor_execute",
-        lambda *args: statements.append(args[2].split()[0]),
+        lambda *args: statements.append(args[2].replace("INTO ", "").partition(" (")[0].partition(" FROM")[0]),
     )
-    await ledger.ledger.record([to_row(attempt(number), 0) | {"cost_usd": 1.0} for number in range(300)])
-    assert statements == ["INSERT", "SELECT"]
+    await ledger.record(0, CENT)
+    statements.clear()
+    await ledger.ledger.record([to_row(attempt(number), 0) | {"cost_usd": 1.0} for number in range(1, 300)])
+    assert statements == ["INSERT attempts", "INSERT attempt_hours", "INSERT attempt_days", "SELECT 1"]
 
 
 async def test_many_sweeps_at_once_give_back_once(database_url: str) -> None:

@@ -13,7 +13,7 @@ CREATE TABLE alembic_version (
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
 
-INSERT INTO "alembic_version" VALUES('0002');
+INSERT INTO "alembic_version" VALUES('0003');
 
 CREATE TABLE alerts (
 	id VARCHAR(64) NOT NULL, 
@@ -25,6 +25,61 @@ CREATE TABLE alerts (
 	seen_at_us BIGINT NOT NULL, 
 	resolved_at_us BIGINT, 
 	PRIMARY KEY (id)
+);
+
+CREATE TABLE attempt_days (
+	day BIGINT NOT NULL, 
+	series BIGINT NOT NULL, 
+	attempts BIGINT NOT NULL, 
+	unpriced BIGINT NOT NULL, 
+	input_tokens BIGINT NOT NULL, 
+	output_tokens BIGINT NOT NULL, 
+	cost_nano BIGINT NOT NULL, 
+	duration_us BIGINT NOT NULL, 
+	cost_usd DOUBLE NOT NULL, 
+	PRIMARY KEY (day, series)
+)
+ WITHOUT ROWID
+
+;
+
+CREATE TABLE attempt_hours (
+	hour BIGINT NOT NULL, 
+	series BIGINT NOT NULL, 
+	attempts BIGINT NOT NULL, 
+	unpriced BIGINT NOT NULL, 
+	input_tokens BIGINT NOT NULL, 
+	output_tokens BIGINT NOT NULL, 
+	cost_nano BIGINT NOT NULL, 
+	duration_us BIGINT NOT NULL, 
+	cost_usd DOUBLE NOT NULL, 
+	PRIMARY KEY (hour, series)
+)
+ WITHOUT ROWID
+
+;
+
+CREATE TABLE attempt_key_days (
+	key_id TEXT NOT NULL, 
+	day BIGINT NOT NULL, 
+	cost_nano BIGINT NOT NULL, 
+	PRIMARY KEY (key_id, day)
+)
+ WITHOUT ROWID
+
+;
+
+CREATE TABLE attempt_series (
+	id INTEGER NOT NULL, 
+	digest VARCHAR(32) NOT NULL, 
+	project TEXT NOT NULL, 
+	provider TEXT NOT NULL, 
+	status VARCHAR(16) NOT NULL, 
+	requested_model TEXT, 
+	sent_model TEXT, 
+	answered_model TEXT, 
+	PRIMARY KEY (id), 
+	CONSTRAINT uq_attempt_series_digest UNIQUE (digest)
 );
 
 CREATE TABLE attempts (

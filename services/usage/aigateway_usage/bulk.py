@@ -1,0 +1,52 @@
+"""Many rows in one statement, as cheaply as each driver allows: SQLite takes tuples, PostgreSQL an array per column."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import BigInteger, Boolean, Double, Integer, String, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, CursorResult, Table
+
+_ARRAYS: Final = {
+    BigInteger: "bigint",
+    Boolean: "boolean",
+    Double: "double precision",
+    Integer: "integer",
+    String: "text",
+    Text: "text",
+}
+"""What a column's values are sent as."""
+
+
+def insert_rows(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[tuple[Any, ...]],
+    after: str,
+    columns: tuple[str, ...] | None = None,
+) -> CursorResult[Any]:
+    """INSERT `rows`, with what comes `after` their values; of all columns unless they are named.
+
+    On SQLite nothing can be read from the result but how many rows there were.
+    """
+    dialect = connection.dialect.name
+    statement = _statement(dialect, table, after, columns or tuple(column.name for column in table.columns))
+    if dialect == "sqlite":
+        return connection.exec_driver_sql(statement, list(rows))
+    return connection.exec_driver_sql(statement, tuple(list(values) for values in zip(*rows, strict=True)))
+
+
+@cache
+def _statement(dialect: str, table: Table, after: str, columns: tuple[str, ...]) -> str:
+    names = ", ".join(columns)
+    if dialect == "sqlite":
+        values = f"VALUES ({', '.join('?' * len(columns))})"
+    else:
+        arrays = (f"${at}::{_ARRAYS[type(table.c[name].type)]}[]" for at, name in enumerate(columns, 1))
+        values = f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608 -- names of our own tables
+    return f"INSERT INTO {table.name} ({names}) {values} {after}"
