@@ -14,6 +14,7 @@ import json
 import os
 import re
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -31,6 +32,10 @@ SETTINGS: Final[Mapping[str, str]] = {
     "FOLDER": "/etc/envoy",
     "TLS_CERTIFICATE": "",
     "TLS_KEY": "",
+    "ROUTERS_CERTIFICATE": "",
+    "ROUTERS_KEY": "",
+    "ROUTERS_CA": "",
+    "ROUTERS_NAME": "",
     "JWT_ISSUER": "",
     "JWT_AUDIENCE": "",
     "JWT_JWKS": "",
@@ -72,7 +77,7 @@ class SettingError(ValueError):
 
 
 def render(given: Mapping[str, str]) -> dict[str, str]:
-    """The files of the configuration by name: `envoy.yaml`, and `certificate.yaml` with TLS.
+    """The files of the configuration by name: `envoy.yaml`, and what TLS for callers or to routers needs beside it.
 
     Raises:
         SettingError: A setting is unknown, missing or of another form.
@@ -82,6 +87,7 @@ def render(given: Mapping[str, str]) -> dict[str, str]:
             raise SettingError(f"`{name}` is not a setting; there are {', '.join(SETTINGS)}")
     values = derived({**SETTINGS, **given})
     names = ["envoy", *(["certificate"] if values["TLS_CERTIFICATE"] else [])]
+    names += ["routers", "routers-ca"] if values["ROUTERS_CERTIFICATE"] else []
     return {f"{name}.yaml": filled((TEMPLATES / f"{name}.template.yaml").read_text(), values) for name in names}
 
 
@@ -102,6 +108,10 @@ def derived(values: dict[str, str]) -> dict[str, str]:
     if values["OTLP"]:
         result |= _url("OTLP", values["OTLP"])
     result["TLS_FOLDER"] = str(Path(values["TLS_CERTIFICATE"]).parent)
+    result["ROUTERS_FOLDER"] = str(Path(values["ROUTERS_CERTIFICATE"]).parent)
+    result["ROUTERS_CA_FOLDER"] = str(Path(values["ROUTERS_CA"]).parent)
+    name = values["ROUTERS_NAME"] or _split("ROUTERS", values["ROUTERS"].split(",")[0])[0]
+    result |= {"ROUTERS_SAN": json.dumps(name), "ROUTERS_SAN_TYPE": "IP_ADDRESS" if _is_ip(name) else "DNS"}
     result["OPERATORS"] = "on" if values["OPERATORS"].lower() in _ON else ""
     return result
 
@@ -161,6 +171,10 @@ def _check(values: Mapping[str, str]) -> None:
     for one, others in (
         ("TLS_CERTIFICATE", ["TLS_KEY"]),
         ("TLS_KEY", ["TLS_CERTIFICATE"]),
+        ("ROUTERS_CERTIFICATE", ["ROUTERS_KEY", "ROUTERS_CA"]),
+        ("ROUTERS_KEY", ["ROUTERS_CERTIFICATE"]),
+        ("ROUTERS_CA", ["ROUTERS_CERTIFICATE"]),
+        ("ROUTERS_NAME", ["ROUTERS_CERTIFICATE"]),
         ("JWT_ISSUER", ["JWT_AUDIENCE", "JWT_JWKS"]),
         ("JWT_AUDIENCE", ["JWT_ISSUER"]),
         ("JWT_JWKS", ["JWT_ISSUER"]),
@@ -175,6 +189,14 @@ def _split(name: str, text: str) -> tuple[str, int]:
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise SettingError(f"`{name}` must be host:port, not {text!r}")
     return host.strip("[]"), int(port)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _address(name: str, text: str) -> dict[str, str]:

@@ -113,7 +113,7 @@ def test_envoys_proxies_reach_the_routers(built: list[Resource]) -> None:
 
 @pytest.mark.parametrize("group", custom_schemas.GROUPS)
 def test_an_unknown_field_is_refused_wherever_it_stands(group: str, tmp_path: Path) -> None:
-    together = ("keda", "prometheus-rules", "external-secrets", "gateway-api")
+    together = ("keda", "prometheus-rules", "external-secrets", "gateway-api", "mtls")
     resources = [one for one in combination(tmp_path, *together) if one["apiVersion"].startswith(f"{group}/")]
     assert resources
     for one in resources:

@@ -6,7 +6,7 @@ network holds to the policies, is not tested here.
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from aigateway_launcher.plan import Overrides, Plan, make
 from aigateway_launcher.topology import parse_group
 from aigateway_providers.registry import PROVIDERS as KINDS
 from support import custom_schemas, kubernetes_schemas
+from support.certificates import Authority, tls_environment
 from support.kustomize import (
     COMPONENTS,
     K8S,
@@ -41,13 +42,14 @@ OLDEST = "1.30"
 """The first with `preStop.sleep` (https://www.kubernetes.dev/resources/keps/3960/)."""
 VERSIONS = (OLDEST, kubernetes_schemas.version(kubernetes_schemas.NEWEST))
 EXCLUSIVE = ({"hpa", "keda"},)
-LAST = ("otel", "hpa", "keda", "edge-with-router")
+LAST = ("otel", "hpa", "keda", "mtls", "edge-with-router")
 """Components that change what others bring come after them."""
 GRPC = {
     "router": gateway_service_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name,
     "usage": usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"].full_name,
     "provider": provider_service_pb2.DESCRIPTOR.services_by_name["ProviderService"].full_name,
 }
+NUMBERS = count()
 KEY = "a-key-for-tests-0123456789"
 
 
@@ -58,9 +60,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def everything(folder: Path) -> list[Resource]:
-    """All components that go together, whose pods are then all there are."""
-    apart = {"edge-with-router", "keda", "provider-ollama-external"}
-    return combination(folder, *ordered(name for name in COMPONENTS if "/" not in name and name not in apart))
+    """All components that go together, whose pods are then all there are; plaintext, as without `mtls`."""
+    return combination(folder, *together())
+
+
+@pytest.fixture(scope="module")
+def encrypted(folder: Path) -> list[Resource]:
+    """The same with mutual TLS."""
+    return combination(folder, *together("mtls"))
+
+
+def together(*more: str) -> list[str]:
+    apart = {"edge-with-router", "keda", "provider-ollama-external", "mtls"}
+    return ordered([*more, *(name for name in COMPONENTS if "/" not in name and name not in apart)])
 
 
 def ordered(components: Any) -> list[str]:
@@ -174,6 +186,8 @@ def plan(container: Resource, folder: Path) -> Plan:
         postgres = "postgresql://ledger@db.example.com/ledger"
         path.write_text(postgres if name.startswith("DATABASE") else f"{name}-{KEY}")
         values[name] = str(path)
+    if "AIGATEWAY_TLS_CERT" in values:
+        values |= tls_environment(Authority().mounted(folder / f"tls-{next(NUMBERS)}", "any"))
     arguments = container["args"]
     options = dict(zip(arguments[2::2], arguments[3::2], strict=True))
     over = Overrides(host=options.pop("--host", None), port=int(options.pop("--port", 0)) or None)
@@ -274,6 +288,48 @@ def test_probes_are_native_and_ask_for_our_own_health_alone(everything: list[Res
             assert ready["httpGet"] == {"path": "/ready", "port": "http"}
         else:
             assert ready["grpc"] == {"port": 50051, "service": GRPC[part]}, name
+        assert startup["periodSeconds"] * startup["failureThreshold"] >= 120
+
+
+def test_with_mutual_tls_every_grpc_port_and_channel_has_it_and_a_certificate_of_its_own(
+    encrypted: list[Resource], folder: Path
+) -> None:
+    certificates = {one["spec"]["secretName"]: one["spec"] for one in of_kind(encrypted, "Certificate")}
+    both = combination(folder, "provider-openai", "mtls", "edge-with-router")
+    for name, pod, container in [*ours(encrypted), *ours(both)]:
+        assert plan(container, folder).tls is not None, name
+        (mount,) = [one for one in container["volumeMounts"] if one["name"] == "tls"]
+        paths = {value for variable, value in variables(container).items() if variable.startswith("AIGATEWAY_TLS_")}
+        assert paths == {f"{mount['mountPath']}/{file}" for file in ("tls.crt", "tls.key", "ca.crt")}
+        assert "subPath" not in mount
+        (volume,) = [one for one in pod["volumes"] if one["name"] == "tls"]
+        assert volume["secret"] == {"secretName": f"{name}-tls", "defaultMode": 0o440}
+        certificate = certificates[f"{name}-tls"]
+        assert name in certificate["dnsNames"]
+        assert {"server auth", "client auth"} <= set(certificate["usages"])
+        assert named(encrypted, "Issuer", certificate["issuerRef"]["name"])
+    assert {f"provider-{kind}-tls" for kind in KINDS} <= set(certificates)
+
+
+def test_with_mutual_tls_targets_are_names_of_the_certificates(encrypted: list[Resource], folder: Path) -> None:
+    for _, _, container in ours(encrypted):
+        targets = plan(container, folder).targets
+        for target in filter(None, (targets.router, targets.usage, *targets.providers.values())):
+            host = target.removeprefix("dns:///").partition(":")[0]
+            assert host in named(encrypted, "Certificate", host)["spec"]["dnsNames"]
+            assert "appProtocol" not in named(encrypted, "Service", host)["spec"]["ports"][0]
+
+
+def test_with_mutual_tls_probes_need_no_certificate(encrypted: list[Resource], folder: Path) -> None:
+    both = combination(folder, "provider-openai", "mtls", "edge-with-router")
+    for name, _, container in [*ours(encrypted), *ours(both)]:
+        startup, ready, live = (container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness"))
+        services = container["args"][1]
+        assert not any("grpc" in probe for probe in (startup, ready, live)), name
+        door = "http" if services == "edge" else "metrics"
+        assert startup["httpGet"] == {"path": "/live" if services == "edge" else "/ready", "port": door}
+        assert live["httpGet"] == {"path": "/live", "port": door}
+        assert ready["httpGet"] == {"path": "/ready", "port": "http" if "edge" in services else "metrics"}
         assert startup["periodSeconds"] * startup["failureThreshold"] >= 120
 
 

@@ -36,6 +36,11 @@ class Health(health_pb2_grpc.HealthServicer):
         self._deserted = asyncio.Event()
         """Nobody watches any more."""
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether the server as a whole is SERVING."""
+        return self._status[""] == _Status.SERVING
+
     def serving(self) -> None:
         """From now on everything is SERVING."""
         self._set(_Status.SERVING)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from threading import Thread
     from wsgiref.simple_server import WSGIServer
 
+    from aigateway_common.probes import Probes
+
 REGISTRY: Final = CollectorRegistry()
 OK: Final = "ok"
 
@@ -228,10 +230,13 @@ class MetricsServer:
         self._thread.join()
 
 
-def serve(host: str, port: int) -> MetricsServer:
-    """Serve the metrics on `host`:`port`; port 0 takes a free one. Raises OSError that names the address."""
+def serve(host: str, port: int, probes: Probes | None = None) -> MetricsServer:
+    """Serve metrics and probes on `host`:`port`; port 0 takes a free one. Raises OSError that names the address."""
     try:
         server, thread = start_http_server(port, addr=host, registry=REGISTRY)
     except OSError as error:
         raise OSError(error.errno, f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
+    app = server.get_app()
+    if probes is not None and app is not None:
+        server.set_app(probes.before(app))
     return MetricsServer(server, thread)

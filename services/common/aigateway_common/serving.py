@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Final
 from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
 
-from aigateway_common import health
+from aigateway_common import health, tls
+from aigateway_common.renewing import RenewingChannel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aigateway_common.component import Component
+    from aigateway_common.tls import Certificates
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 CONNECTION_AGE_GRACE: Final = 3660.0
@@ -86,6 +88,7 @@ class GrpcServer:
         max_connection_age: float | None = None,
         manage: bool = True,
         shared: bool = False,
+        certificates: Certificates | None = None,
     ) -> None:
         names = [name for component in components for name in component.service_names]
         self._managed = list(components) if manage else []
@@ -98,8 +101,13 @@ class GrpcServer:
         if reflection:
             _reflect([*names, health.SERVICE_NAME], self._server)
         self.address = address
-        self.port = _bind(self._server, address)
+        self.port = _bind(self._server, address, certificates)
         """The port it listens on, also when 0 was asked for."""
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether its health is SERVING."""
+        return self._health.is_serving
 
     async def start(self) -> None:
         """Start the components in order, then take calls, then report SERVING.
@@ -147,12 +155,14 @@ def grpc_server(
     max_connection_age: float | None = None,
     manage: bool = True,
     shared: bool = False,
+    certificates: Certificates | None = None,
 ) -> GrpcServer:
     """A server for `components` on `address` (`host:port`; port 0 takes a free one), bound but not yet started.
 
     `max_connection_age` in seconds makes clients reconnect now and then, so that load spreads over new replicas.
-    `shared` says that other servers may have the port as well. Call it in the event loop that is to serve. Raises
-    OSError that names the address when it cannot be bound.
+    `shared` says that other servers may have the port as well. With `certificates` it speaks TLS only, to those who
+    show a certificate of the same CA. Call it in the event loop that is to serve. Raises OSError that names the address
+    when it cannot be bound.
     """
     return GrpcServer(
         components,
@@ -161,14 +171,17 @@ def grpc_server(
         max_connection_age=max_connection_age,
         manage=manage,
         shared=shared,
+        certificates=certificates,
     )
 
 
-def grpc_channel(target: str) -> aio.Channel:
-    """A plaintext channel to `target` (`host:port`, or any gRPC name such as `dns:///router:50051`).
+def grpc_channel(target: str, certificates: Certificates | None = None) -> aio.Channel:
+    """A channel to `target` (`host:port`, or any gRPC name such as `dns:///router:50051`); plaintext, or mutual TLS.
 
     One channel per target serves any number of calls; it connects on the first and spreads calls over all addresses.
     """
+    if certificates is not None:
+        return RenewingChannel(target, certificates, _CHANNEL_OPTIONS)
     return aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
 
 
@@ -210,8 +223,10 @@ def _port_sharing(shared: bool) -> list[tuple[str, int]]:  # noqa: FBT001 -- one
     return [("grpc.so_reuseport", int(shared))]
 
 
-def _bind(server: aio.Server, address: str) -> int:
+def _bind(server: aio.Server, address: str, certificates: Certificates | None) -> int:
     try:
+        if certificates is not None:
+            return server.add_secure_port(address, tls.server_credentials(certificates))
         return server.add_insecure_port(address)
     except RuntimeError as error:
         raise OSError(

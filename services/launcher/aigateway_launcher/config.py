@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
+class TlsSection(Section):
+    """`server.tls:` This process's certificate, for all its gRPC connections; paths of files in PEM."""
+
+    certificate: str | None = None
+    key: str | None = None
+    ca: str | None = None
+    server_name: str | None = None
+
+
 class ServerSection(Section):
     """`server:` Where the gateway listens and keeps its data."""
 
@@ -40,6 +49,7 @@ class ServerSection(Section):
     batch_scheduling: Boolean = True
     drain_seconds: Seconds = 30.0
     max_connection_age: Seconds = 3600.0
+    tls: TlsSection = TlsSection()
 
 
 class ProviderSection(Section):

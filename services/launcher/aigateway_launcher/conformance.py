@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -14,6 +15,8 @@ from aigateway_providers.conformance import suite
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from aigateway_launcher.certificates import of_command
 
 if TYPE_CHECKING:
     from aigateway_providers.conformance.verdict import Result
@@ -34,7 +37,7 @@ def run(target: str, *, model: str, embed_model: str, seconds: float, as_json: b
 
 async def _results(target: str, *, model: str, embed_model: str, seconds: float) -> list[Result]:
     with Console(stderr=True).status("calling the adapter…") as status:
-        async with grpc_channel(target) as channel:
+        async with grpc_channel(target, of_command(None, os.environ)) as channel:
             return await suite.run(
                 channel,
                 model=model,

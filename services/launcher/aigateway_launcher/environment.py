@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aigateway_common.settings import Problem, suggestion
 from aigateway_providers.registry import PROVIDERS
+
+from aigateway_launcher.held_files import HeldFiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,10 @@ OWN: Final = {
     "AIGATEWAY_GRPC_PORT": "port of the router (or of the service that `serve` runs)",
     "AIGATEWAY_METRICS_PORT": "port of the Prometheus metrics",
     "AIGATEWAY_WORKERS": "processes among which `up` divides the calls, 1 to 64",
+    "AIGATEWAY_TLS_CERT": "file of the certificate for gRPC between services; then all of it is mutual TLS",
+    "AIGATEWAY_TLS_KEY": "file of that certificate's private key",
+    "AIGATEWAY_TLS_CA": "file of the authorities that sign the certificates of the other services",
+    "AIGATEWAY_TLS_SERVER_NAME": "name that the other services' certificates carry, where targets are addresses",
     "AIGATEWAY_SANDBOX": "1 enables the sandbox beside other providers",
     "AIGATEWAY_URL": "where `chat`, `models` and the operators' commands find a running gateway",
     "AIGATEWAY_ROUTER_TARGET": "where the router is, for an edge alone",
@@ -48,6 +53,7 @@ class Environment:
 
     values: Mapping[str, str]
     problems: list[Problem] = field(default_factory=list)
+    files: HeldFiles = field(default_factory=HeldFiles)
 
     def text(self, *names: str) -> str | None:
         """The first of `names` that is set and not empty; `NAME_FILE` names a file that holds the value."""
@@ -80,20 +86,20 @@ class Environment:
 
     def _file(self, name: str, path: str) -> str | None:
         try:
-            return Path(path).read_text(encoding="utf-8").strip() or None
+            return self.files.read(path) or None
         except OSError as error:
             self.problems.append(Problem(name, f"`{path}` cannot be read: {error.strerror}"))
             return None
 
 
-def read(values: Mapping[str, str]) -> Environment:
-    """The environment `values`, checked for misspelt variables of ours."""
+def read(values: Mapping[str, str], files: HeldFiles | None = None) -> Environment:
+    """The environment `values`, checked for misspelt variables of ours; `files` holds what was read before."""
     problems = [
         Problem(name, f"is not a setting{suggestion(name, OWN)}")
         for name in values
         if name.startswith("AIGATEWAY_") and name not in OWN and name != "AIGATEWAY_FIXTURES"
     ]
-    return Environment(values, problems)
+    return Environment(values, problems, files or HeldFiles())
 
 
 def described() -> dict[str, str]:

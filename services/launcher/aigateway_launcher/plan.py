@@ -22,11 +22,15 @@ from aigateway_launcher import environment as env
 from aigateway_launcher.config_base import MAX_WORKERS, boolean
 from aigateway_launcher.plan_alerts import AlertsMaker
 from aigateway_launcher.plan_policies import PolicyMaker
+from aigateway_launcher.plan_tls import TlsMaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from aigateway_common.tls import Tls
+
     from aigateway_launcher.config import Config, ProviderSection
+    from aigateway_launcher.held_files import HeldFiles
 
 DEFAULT_FILE: Final = "aigateway.yaml"
 MIN_KEY_LENGTH: Final = 16
@@ -72,6 +76,8 @@ class Plan:
     batch_scheduling: bool
     drain_seconds: float
     max_connection_age: float
+    tls: Tls | None
+    """Where the certificates of its gRPC connections are; None is plaintext."""
     otlp_endpoint: str | None
     sample_ratio: float
     usage_enabled: bool
@@ -87,19 +93,26 @@ class Plan:
     config_file: Path | None = None
 
 
-def make(overrides: Overrides, environment: Mapping[str, str], *, ollama_found: Callable[[], bool]) -> Plan:
+def make(
+    overrides: Overrides,
+    environment: Mapping[str, str],
+    *,
+    ollama_found: Callable[[], bool],
+    files: HeldFiles | None = None,
+) -> Plan:
     """The plan for this command line, environment and file.
 
     Args:
         overrides: The command line.
         environment: The process's environment.
         ollama_found: Asked when nothing configures Ollama: does one answer at its default address?
+        files: What the files that hold keys held before; those that are read now are added.
 
     Raises:
         ConfigurationError: With every mistake found.
     """
-    settings = env.read(environment)
-    path = _file(overrides, settings)
+    settings = env.read(environment, files)
+    path = file_of(overrides.config, settings)
     document = load(path, environment) if path else Document(DEFAULT_FILE)
     config, problems = shape.parse(document)
     maker = _Maker(config, document, settings, overrides)
@@ -110,9 +123,10 @@ def make(overrides: Overrides, environment: Mapping[str, str], *, ollama_found: 
     return plan
 
 
-def _file(overrides: Overrides, settings: env.Environment) -> Path | None:
-    if overrides.config:
-        return overrides.config
+def file_of(given: Path | None, settings: env.Environment) -> Path | None:
+    """The configuration file: the one `given` on the command line, else the environment's, else what is here."""
+    if given:
+        return given
     if named := settings.text("AIGATEWAY_CONFIG"):
         return Path(named)
     return Path(DEFAULT_FILE) if Path(DEFAULT_FILE).is_file() else None
@@ -151,6 +165,7 @@ class _Maker:
             batch_scheduling=server.batch_scheduling,
             drain_seconds=server.drain_seconds,
             max_connection_age=server.max_connection_age,
+            tls=self._tls(),
             otlp_endpoint=self._config.telemetry.otlp_endpoint or env_.text("OTEL_EXPORTER_OTLP_ENDPOINT"),
             sample_ratio=self._sample_ratio(),
             usage_enabled=self._config.usage.enabled,
@@ -206,6 +221,12 @@ class _Maker:
             self.problems.append(Problem(where, f"must be debug, info, warning or error, not `{level}`"))
             return "info"
         return level
+
+    def _tls(self) -> Tls | None:
+        maker = TlsMaker(self._config.server.tls, self._document, self._env)
+        result = maker.tls()
+        self.problems += maker.problems
+        return result
 
     def _sample_ratio(self) -> float:
         if "sample_ratio" in self._config.telemetry.model_fields_set:
@@ -328,7 +349,7 @@ class _Maker:
             return section.api_key
         if section.api_key_file:
             try:
-                return Path(section.api_key_file).read_text(encoding="utf-8").strip()
+                return self._env.files.read(section.api_key_file)
             except OSError as error:
                 place = self._document.where(("providers", name, "api_key_file"))
                 self.problems.append(Problem(place, f"`{section.api_key_file}` cannot be read: {error.strerror}"))

@@ -1,6 +1,7 @@
-"""Takes changes of the configuration file into a running process: keys, names and fallbacks at once, the rest later.
+"""Takes changes of the configuration file, and of the files that hold keys, into a running process.
 
-A file with mistakes changes nothing; they are logged, and the settings in force stay.
+Keys, names and fallbacks are taken at once, the rest later. A file with mistakes changes nothing; they are logged, and
+the settings in force stay.
 """
 
 from __future__ import annotations
@@ -14,47 +15,90 @@ from watchfiles import awatch
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from aigateway_router.settings import RouterSettings
-
+    from aigateway_launcher.held_files import HeldFiles
     from aigateway_launcher.plan import Plan
 
-LIVE: Final = ("api_keys", "aliases", "groq_models", "fallbacks")
+LIVE: Final = ("api_keys", "admin_keys", "aliases", "groq_models", "fallbacks")
 """Settings of the router that calls beginning from now on go by; all others are read at start."""
+LOOK_MS: Final = 5000
+"""How often the files are looked at when nothing was said of them: some mounts say nothing, and what changed before
+the watch began is not told either."""
 
 _log = logs.get("launcher")
 
 
 async def follow(
-    path: Path, current: Plan, plan: Callable[[], Plan], apply: Callable[[RouterSettings], None], stop: asyncio.Event
+    current: Plan, plan: Callable[[], Plan], files: HeldFiles, apply: Callable[[Plan], None], stop: asyncio.Event
 ) -> None:
-    """Until `stop`, take each change of the file at `path`.
+    """Until `stop`, take each change of the configuration file of `current` and of `files`.
+
+    Their folders are watched, since editors and mounted volumes replace files.
 
     Args:
-        path: The configuration file; its folder is watched, since editors and mounted volumes replace files.
         current: The plan in force.
-        plan: Reads the file anew. Raises ConfigurationError.
-        apply: Hands new settings to the router. Raises ValueError, and then has changed nothing.
+        plan: Reads everything anew. Raises ConfigurationError.
+        files: What it reads beside the configuration file.
+        apply: Hands the new plan to the services. Raises ValueError; it is then not in force, and may be given again.
         stop: Ends the watch.
     """
-    async for _ in awatch(path.parent, recursive=False, stop_event=stop, watch_filter=None):
-        try:
-            fresh = plan()
-            if fresh == current:
+    seen: dict[Path, object] = {}
+    while not stop.is_set():
+        watched = _paths(current, files)
+        seen = {path: seen.get(path) for path in watched}
+        folders = {path.parent for path in watched if path.parent.is_dir()}
+        async for _ in awatch(
+            *folders, recursive=False, stop_event=stop, watch_filter=None, rust_timeout=LOOK_MS, yield_on_timeout=True
+        ):
+            stamps = _stamps(watched)
+            if stamps == seen:
                 continue
-            apply(fresh.router)
-        except (ConfigurationError, ValueError) as error:
-            _log.error("configuration not taken: it has mistakes", file=str(path), mistakes=str(error).split("\n"))
-            continue
-        waiting = pending(current, fresh)
-        _log.info("configuration taken", file=str(path), needs_restart=waiting)
-        current = fresh
+            seen = stamps
+            current = _taken(current, plan, apply)
+            if _paths(current, files) != watched:
+                break
 
 
 def pending(current: Plan, fresh: Plan) -> list[str]:
     """The parts that changed and that only a restart takes."""
     live = {name: getattr(fresh.router, name) for name in LIVE}
-    taken = replace(current, router=replace(current.router, **live))
+    providers = {
+        name: replace(settings, api_key=fresh.providers[name].api_key) if name in fresh.providers else settings
+        for name, settings in current.providers.items()
+    }
+    taken = replace(current, router=replace(current.router, **live), providers=providers)
     return [item.name for item in fields(fresh) if getattr(taken, item.name) != getattr(fresh, item.name)]
+
+
+def _taken(current: Plan, plan: Callable[[], Plan], apply: Callable[[Plan], None]) -> Plan:
+    """The plan in force after a look at what it is made from."""
+    file = str(current.config_file) if current.config_file else None
+    try:
+        fresh = plan()
+        if fresh == current:
+            return current
+        apply(fresh)
+    except (ConfigurationError, ValueError) as error:
+        _log.error("configuration not taken: it has mistakes", file=file, mistakes=str(error).split("\n"))
+        return current
+    _log.info("configuration taken", file=file, needs_restart=pending(current, fresh))
+    return fresh
+
+
+def _paths(plan: Plan, files: HeldFiles) -> frozenset[Path]:
+    return files.paths | ({plan.config_file.absolute()} if plan.config_file else set())
+
+
+def _stamps(paths: Iterable[Path]) -> dict[Path, object]:
+    """What changes whenever a file does."""
+    result: dict[Path, object] = {}
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError:
+            result[path] = None
+        else:
+            result[path] = (status.st_mtime_ns, status.st_ino, status.st_size)
+    return result

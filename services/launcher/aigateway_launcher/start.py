@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from aigateway_common.settings import ConfigurationError, Problem
 from aigateway_providers.registry import PROVIDERS
 
 from aigateway_launcher import banner, topology
+from aigateway_launcher.held_files import HeldFiles
 from aigateway_launcher.plan import Overrides, Plan, make
 from aigateway_launcher.worker import Worker
 
@@ -36,7 +37,8 @@ def up(overrides: Overrides, *, split: bool, ready_fd: int | None, lifeline_fd: 
     for descriptor in (ready_fd, lifeline_fd):
         if descriptor is not None:  # they are ours alone, not our children's
             os.set_inheritable(descriptor, False)
-    plan = _prepared(overrides)
+    source = Source(overrides)
+    plan = _prepared(overrides, source.files)
     if split and plan.workers > 1:
         text = f"`--split` runs one process per service, so it cannot have {plan.workers} workers; choose one of them"
         raise ConfigurationError([Problem("--workers", text)])
@@ -52,7 +54,7 @@ def up(overrides: Overrides, *, split: bool, ready_fd: int | None, lifeline_fd: 
 
             await supervisor.run(plan, os.environ, ready, stop, split=split)
         else:
-            await _run(Source(overrides), plan, topology.everything(plan), ready, stop)
+            await _run(source, plan, topology.everything(plan), ready, stop)
 
     _until_stopped(run, lifeline_fd)
 
@@ -62,7 +64,7 @@ def serve(
 ) -> None:
     """Run some services in this process until a signal ends it."""
     source = Source(overrides, Worker.parse(worker) if worker else None)
-    plan = source.of(_prepared(overrides))
+    plan = source.of(_prepared(overrides, source.files))
     group = topology.parse_group(services, plan)
     log = logs.get("launcher")
 
@@ -79,10 +81,11 @@ def serve(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the plan comes from, beside file and environment, which are read again when the file changes."""
+    """Where the plan comes from, beside file and environment, which are read again when a file changes."""
 
     overrides: Overrides
     worker: Worker | None = None
+    files: HeldFiles = field(default_factory=HeldFiles)
 
     def of(self, plan: Plan) -> Plan:
         """`plan` as this process goes by it."""
@@ -92,18 +95,19 @@ class Source:
 async def _run(
     source: Source, plan: Plan, group: topology.Group, ready: Callable[[Addresses], None], stop: asyncio.Event
 ) -> None:
-    """Run `group` until `stop`, following the configuration file where there is one and a router to tell."""
+    """Run `group` until `stop`, following the configuration file and the files of keys, where there are any."""
     process = topology.Process(plan, group, source.worker)
 
     async def follow() -> None:
-        if plan.config_file is None or process.reload_router is None:
+        if not (plan.config_file or source.files.paths) or not (group.router or group.providers):
             return
         from aigateway_launcher import reload  # noqa: PLC0415 - only where there is a file
 
         def fresh() -> Plan:
-            return source.of(make(source.overrides, os.environ, ollama_found=lambda: "ollama" in plan.providers))
+            found = "ollama" in plan.providers
+            return source.of(make(source.overrides, os.environ, ollama_found=lambda: found, files=source.files))
 
-        await reload.follow(plan.config_file.absolute(), plan, fresh, process.reload_router, stop)
+        await reload.follow(plan, fresh, source.files, process.reload, stop)
 
     await topology.run(process, ready, stop, plan.drain_seconds, follow)
 
@@ -118,8 +122,8 @@ def ollama_found() -> bool:
         return False
 
 
-def _prepared(overrides: Overrides) -> Plan:
-    plan = make(overrides, os.environ, ollama_found=ollama_found)
+def _prepared(overrides: Overrides, files: HeldFiles) -> Plan:
+    plan = make(overrides, os.environ, ollama_found=ollama_found, files=files)
     logs.configure(plan.log_level, json=not sys.stderr.isatty())
     if plan.batch_scheduling:
         serving.set_batch_scheduling()

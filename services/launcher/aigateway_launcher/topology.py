@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final
 from aigateway_common.health import Health
 from aigateway_common.inprocess import InProcessChannel, InProcessServer
 from aigateway_common.load import Load
+from aigateway_common.probes import Probes
 from aigateway_common.serving import grpc_channel, grpc_server
 from aigateway_common.settings import ConfigurationError, Problem, suggestion
 from aigateway_common.telemetry import Telemetry
+from aigateway_common.tls import Certificates
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from aigateway_launcher.plan import KEY_HINT, is_loopback
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from aigateway_common.component import Component
     from aigateway_common.metrics import MetricsServer
     from aigateway_common.serving import GrpcServer
-    from aigateway_router.settings import RouterSettings
+    from aigateway_providers.server import ProviderComponent
+    from aigateway_router.server import RouterComponent
     from grpc import aio
 
     from aigateway_launcher.http_server import HttpServer
@@ -108,8 +111,10 @@ class Process:
         self._channels: list[aio.Channel] = []
         self._telemetry: list[Telemetry] = []
         self._metrics: MetricsServer | None = None
-        self.reload_router: Callable[[RouterSettings], None] | None = None
-        """Hands new settings to the router, when this process holds it and once it has started."""
+        self._certificates = Certificates(plan.tls) if plan.tls else None
+        self._started = False
+        self._router: RouterComponent | None = None
+        self._providers: dict[str, ProviderComponent] = {}
 
     async def start(self) -> None:
         """Start every service, those that others need first."""
@@ -122,6 +127,7 @@ class Process:
             router = await self._router_channel(providers, usage)
             if group.edge:
                 await self._start_edge(router)
+            self._started = True
         except BaseException:
             await self.stop(0)
             raise
@@ -148,6 +154,17 @@ class Process:
             await telemetry.shutdown()
         if self._metrics is not None:
             self._metrics.stop()
+
+    def reload(self, plan: Plan) -> None:
+        """Hand what of `plan` can be taken while it runs to the services that are here and started.
+
+        Raises ValueError when the router cannot go by it, or a key cannot be sent; then that service goes on as before.
+        """
+        for name, component in self._providers.items():
+            if name in plan.providers:
+                component.rekey(plan.providers[name].api_key)
+        if self._router is not None:
+            self._router.reload(plan.router)
 
     async def open_ledger(self) -> aio.Channel:
         """The ledger alone, joined in process; for commands that read it."""
@@ -180,6 +197,7 @@ class Process:
             component = server.ProviderComponent(
                 create(plan.providers[name]), name=name, telemetry=self._traced(f"provider-{name}")
             )
+            self._providers[name] = component
             if group.router:
                 channels[name] = await self._join(component)
             else:
@@ -207,7 +225,7 @@ class Process:
             )
         except ValueError as error:
             raise ConfigurationError([Problem("aliases", str(error))]) from error
-        self.reload_router = component.reload
+        self._router = component
         channel = await self._join(component) if group.edge else None
         await self._listen("router", component, owned=not group.edge)
         return channel
@@ -252,6 +270,7 @@ class Process:
                 max_connection_age=plan.max_connection_age,
                 manage=owned,
                 shared=self._worker is not None,
+                certificates=self._certificates,
             )
         except OSError as error:
             hint = "choose another with --grpc-port"
@@ -261,18 +280,22 @@ class Process:
         self.addresses.grpc[name] = f"{plan.grpc_host}:{server.port}"
 
     def _dial(self, target: str) -> aio.Channel:
-        channel = grpc_channel(target)
+        channel = grpc_channel(target, self._certificates)
         self._channels.append(channel)
         return channel
 
     def _serve_metrics(self, port: int) -> MetricsServer:
         try:
-            server: MetricsServer = import_module("aigateway_common.metrics").serve(self._plan.grpc_host, port)
+            probes = Probes(asyncio.get_running_loop(), self._ready)
+            server: MetricsServer = import_module("aigateway_common.metrics").serve(self._plan.grpc_host, port, probes)
         except OSError as error:
             raise ConfigurationError([Problem("--metrics-port", str(error.strerror))]) from error
         name = self._worker.name if self._worker else ",".join(self._group.names)
         self.addresses.metrics[name] = f"{self._plan.grpc_host}:{server.port}"
         return server
+
+    def _ready(self) -> bool:
+        return self._started and all(server.is_serving for server in self._grpc)
 
     def _traced(self, service: str) -> Telemetry:
         plan = self._plan

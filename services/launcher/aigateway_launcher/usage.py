@@ -17,6 +17,7 @@ from aigateway_common.settings import ConfigurationError, Problem, suggestion
 from rich.console import Console
 from rich.table import Table
 
+from aigateway_launcher.certificates import of_command
 from aigateway_launcher.http_client import fail
 from aigateway_launcher.plan import make
 from aigateway_launcher.topology import Group, Process
@@ -57,7 +58,7 @@ async def _rows(
     if target is not None:
         from aigateway_common.serving import grpc_channel  # noqa: PLC0415 - only for a service elsewhere
 
-        async with grpc_channel(target) as channel:
+        async with grpc_channel(target, of_command(overrides.config, os.environ)) as channel:
             return await _asked(UsageServiceStub(channel), filter_, keys, last)
     plan = make(overrides, os.environ, ollama_found=lambda: False)
     process = Process(plan, Group(usage=True))

@@ -62,3 +62,11 @@ class TokenCounter(Protocol):
 
     async def count_tokens(self, call: chat_pb2.ChatCall, context: CallContext) -> chat_pb2.TokenCount:
         """The tokens of the prompt. Raises `GatewayError`."""
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """What an adapter also is when its provider asks for a key."""
+
+    def rekey(self, key: str) -> None:
+        """Show `key` in calls that begin from now on. Raises ValueError for one that cannot be sent."""

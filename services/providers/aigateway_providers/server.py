@@ -17,7 +17,7 @@ from aigateway_common.errors import GatewayError, abort, invalid
 from aigateway_common.telemetry import Span, SpanKind, Telemetry
 from typing_extensions import override
 
-from aigateway_providers.adapter import CallContext, TokenCounter
+from aigateway_providers.adapter import CallContext, Keyed, TokenCounter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -51,6 +51,11 @@ class ProviderComponent:
     def __init__(self, adapter: Adapter, *, name: str, telemetry: Telemetry = _OFF) -> None:
         self._adapter = adapter
         self._servicer = _ProviderServicer(adapter, name, telemetry)
+
+    def rekey(self, key: str) -> None:
+        """Show the provider `key` in calls that begin from now on. Raises ValueError for one that cannot be sent."""
+        if isinstance(self._adapter, Keyed):
+            self._adapter.rekey(key)
 
     def register(self, server: aio.Server) -> None:
         """Add ProviderService to `server`."""

@@ -60,6 +60,11 @@ class DirectTransport(AiohttpTransport):
         self._address: aiohttp.ClientRequest | None = None
         """A request that is never sent: the pool takes one to know where a connection has to lead."""
 
+    def rewrite(self, headers: httpx.Headers) -> None:
+        """Take `headers` for those of nearly every request from now on. Raises ValueError, and then has not."""
+        self._lines = _lines(headers)
+        self._headers = headers
+
     @override
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url

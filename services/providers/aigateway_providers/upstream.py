@@ -115,7 +115,7 @@ class Upstream:
     def __init__(self, settings: ProviderSettings, headers: Mapping[str, str]) -> None:
         self._settings = settings
         self._base_url = settings.base_url.rstrip("/")
-        self._headers = httpx.Headers([*_JSON_HEADERS, *headers.items(), *settings.headers.items()])
+        self._headers = self._all(headers)
         self._extensions = {"timeout": {"connect": settings.connect_timeout}}
         self._urls: dict[str, httpx.URL] = {}
         # aiohttp's own limit gives a free connection to whoever asks next, and those who wait may do so for ever.
@@ -123,6 +123,18 @@ class Upstream:
         self._transport = DirectTransport(
             self._session, self._headers, _proxy(self._base_url), settings.connect_timeout
         )
+
+    def rekey(self, headers: Mapping[str, str]) -> None:
+        """Have `headers` in the place of those given at first, in requests that begin from now on.
+
+        Raises ValueError for one that cannot be sent; then nothing has changed.
+        """
+        fresh = self._all(headers)
+        self._transport.rewrite(fresh)
+        self._headers = fresh
+
+    def _all(self, headers: Mapping[str, str]) -> httpx.Headers:
+        return httpx.Headers([*_JSON_HEADERS, *headers.items(), *self._settings.headers.items()])
 
     async def send(
         self,

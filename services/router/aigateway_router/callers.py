@@ -97,9 +97,13 @@ class Callers:
         self._key_limits = settings.key_limits
         self.reload(settings.api_keys)
 
-    def reload(self, keys: Iterable[str]) -> None:
-        """Go by these keys of the configuration from now on. Raises ValueError as the constructor does."""
+    def reload(self, keys: Iterable[str], *, guarded: bool = False) -> None:
+        """Go by these keys of the configuration from now on. Raises ValueError as the constructor does.
+
+        `guarded` says that there are operators. What was guarded once stays so until the next start.
+        """
         self._keys = KeyRing(keys)
+        self._guarded = self._guarded or guarded
         self._defaults: Defaults | None = None
         self._own: dict[str, Caller] = {}
 

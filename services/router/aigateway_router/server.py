@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from aigateway_router import admin, allowed, defaults, metering
 from aigateway_router.accounts import Accounts
+from aigateway_router.authn import KeyRing
 from aigateway_router.callers import Callers, revoked
 from aigateway_router.calls import Call
 from aigateway_router.checks import check_chat, check_embed
@@ -101,12 +102,14 @@ class RouterComponent:
         self._door = admin.Door(settings.admin_keys, self._callers, usage, self._dispatcher.health)
 
     def reload(self, settings: RouterSettings) -> None:
-        """Go by the keys, aliases, groq models and fallbacks of `settings` in calls that begin from now on.
+        """Go by the keys, operators' too, aliases, groq models and fallbacks of `settings` in calls from now on.
 
         Raises ValueError when the keys or aliases are wrong; then nothing has changed.
         """
         routes = self._routes(settings)
-        self._callers.reload(settings.api_keys)
+        operators = KeyRing(settings.admin_keys)
+        self._callers.reload(settings.api_keys, guarded=bool(operators))
+        self._door.reload(operators)
         self._catalog.reroute(routes)
         self._servicer.reload(routes)
 

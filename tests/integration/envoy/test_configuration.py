@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.certificates import Mounted
+from support.certificates import Authority, Mounted
 from support.envoy import FOLDER, program
 from support.identity import IdentityProvider
 
 RENDER = FOLDER / "render.py"
-TLS, JWT_FILE, JWT_URL, OTLP, REST = "tls", "jwt-file", "jwt-url", "otlp", "rest"
+TLS, MUTUAL, JWT_FILE, JWT_URL, OTLP, REST = "tls", "mutual", "jwt-file", "jwt-url", "otlp", "rest"
 REST_OF_SETTINGS = [
     "GRPC_WEB_ORIGIN=https://app.example",
     "OPERATORS=on",
@@ -23,7 +23,7 @@ REST_OF_SETTINGS = [
 ]
 VARIANTS = [
     tuple(name for name in chosen if name)
-    for chosen in itertools.product(("", TLS), ("", JWT_FILE, JWT_URL), ("", OTLP), ("", REST))
+    for chosen in itertools.product(("", TLS, MUTUAL), ("", JWT_FILE, JWT_URL), ("", OTLP), ("", REST))
 ]
 
 
@@ -38,6 +38,10 @@ def settings(variant: tuple[str, ...], folder: Path) -> list[str]:
     if TLS in variant:
         mounted = Mounted(folder / "tls")
         given += [f"TLS_CERTIFICATE={mounted.certificate}", f"TLS_KEY={mounted.key}"]
+    if MUTUAL in variant:
+        secret = Authority().mounted(folder / "mutual", "envoy").folder
+        files = {"CERTIFICATE": "tls.crt", "KEY": "tls.key", "CA": "ca.crt"}
+        given += [f"ROUTERS_{name}={secret / file}" for name, file in files.items()]
     if JWT_FILE in variant:
         keys = folder / "jwks.json"
         IdentityProvider().write(keys)
@@ -83,6 +87,9 @@ def test_envoys_own_door_is_on_loopback() -> None:
         ("ROUTERS=router:0", "`ROUTERS` must be host:port"),
         ("ADMIN=0.0.0.0:9901", "`ADMIN` must be on loopback"),
         ("TLS_KEY=/k", "`TLS_KEY` needs `TLS_CERTIFICATE` too"),
+        ("ROUTERS_CERTIFICATE=/k", "`ROUTERS_CERTIFICATE` needs `ROUTERS_KEY` too"),
+        ("ROUTERS_CA=/k", "`ROUTERS_CA` needs `ROUTERS_CERTIFICATE` too"),
+        ("ROUTERS_NAME=router", "`ROUTERS_NAME` needs `ROUTERS_CERTIFICATE` too"),
         ("JWT_JWKS=/k", "`JWT_JWKS` needs `JWT_ISSUER` too"),
         ("RATE_BURST=many", "`RATE_BURST` must be a whole number"),
         ("OTLP=collector:4317", "must be an http or https address"),

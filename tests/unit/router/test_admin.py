@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from aigateway.v1 import (
     account_service_pb2_grpc,
     alert_service_pb2,
     alert_service_pb2_grpc,
+    gateway_service_pb2,
+    gateway_service_pb2_grpc,
     router_admin_service_pb2,
     router_admin_service_pb2_grpc,
     usage_service_pb2,
@@ -42,7 +45,9 @@ def _transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 class Doors:
-    def __init__(self, channel: aio.Channel) -> None:
+    def __init__(self, channel: aio.Channel, component: RouterComponent) -> None:
+        self.component = component
+        self.gateway = gateway_service_pb2_grpc.GatewayServiceStub(channel)
         self.accounts = account_service_pb2_grpc.AccountServiceStub(channel)
         self.alerts = alert_service_pb2_grpc.AlertServiceStub(channel)
         self.usage = usage_service_pb2_grpc.UsageServiceStub(channel)
@@ -58,7 +63,7 @@ async def doors(folder: Path, usage: ScriptedAccounts | None, **settings: Any) -
         usage=None if usage is None else await hops.to(usage),
     )
     try:
-        yield Doors(await hops.to(component))
+        yield Doors(await hops.to(component), component)
     finally:
         await hops.stop()
 
@@ -134,6 +139,25 @@ async def test_without_admin_keys_the_door_is_shut_and_says_how_to_open_it(tmp_p
                 "PERMISSION_DENIED",
                 "there are no operators: set ADMIN_API_KEY to have some",
             )
+
+
+async def test_other_keys_open_the_door_once_they_are_reloaded_and_the_old_ones_no_more(tmp_path: Path) -> None:
+    settings = RouterSettings(outbox_dir=tmp_path / "outbox", admin_keys=(SECOND,))
+    async with doors(tmp_path, ScriptedAccounts(), admin_keys=(ADMIN,)) as own:
+        own.component.reload(settings)
+        error = await refused(own.usage.ListAttempts(usage_service_pb2.ListAttemptsRequest(), metadata=bearer(ADMIN)))
+        assert error.reason.name == "UNAUTHENTICATED"
+        await own.usage.ListAttempts(usage_service_pb2.ListAttemptsRequest(), metadata=bearer(SECOND))
+
+
+async def test_a_gateway_that_gets_its_first_operator_is_open_no_more_and_stays_so(tmp_path: Path) -> None:
+    closed = RouterSettings(outbox_dir=tmp_path / "outbox", admin_keys=(ADMIN,))
+    async with doors(tmp_path, ScriptedAccounts()) as own:
+        await own.gateway.ListModels(gateway_service_pb2.ListModelsRequest())
+        for settings in (closed, replace(closed, admin_keys=())):
+            own.component.reload(settings)
+            error = await refused(own.gateway.ListModels(gateway_service_pb2.ListModelsRequest()))
+            assert error.reason.name == "UNAUTHENTICATED"
 
 
 async def test_what_routers_ask_is_not_for_operators(tmp_path: Path) -> None:

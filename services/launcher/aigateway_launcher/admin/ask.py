@@ -112,7 +112,8 @@ def _plan(where: Where) -> Plan:
 async def _services(plan: Plan) -> AsyncIterator[aio.Channel]:
     """A channel to the usage service: the one the configuration names, else one opened here."""
     if plan.targets.usage:
-        channel: aio.Channel = import_module("aigateway_common.serving").grpc_channel(plan.targets.usage)
+        certificates = import_module("aigateway_common.tls").Certificates(plan.tls) if plan.tls else None
+        channel: aio.Channel = import_module("aigateway_common.serving").grpc_channel(plan.targets.usage, certificates)
         async with channel:
             yield channel
         return

@@ -46,9 +46,13 @@ class AnthropicAdapter:
         self._settings = settings
         self._name = settings.name
         configured = {name.lower() for name in settings.headers}
-        key = settings.api_key if "x-api-key" not in configured else ""
-        self._upstream = Upstream(settings, {"x-api-key": key} if key else {})
+        self._own_key = "x-api-key" not in configured
+        self._upstream = Upstream(settings, self._credentials(settings.api_key))
         self._configured = configured & {"anthropic-version", "anthropic-beta"}
+
+    def rekey(self, key: str) -> None:
+        """See `Keyed`."""
+        self._upstream.rekey(self._credentials(key))
 
     @property
     def capabilities(self) -> model_pb2.Capabilities:
@@ -139,6 +143,9 @@ class AnthropicAdapter:
     async def aclose(self) -> None:
         """Close the upstream connections."""
         await self._upstream.aclose()
+
+    def _credentials(self, key: str) -> dict[str, str]:
+        return {"x-api-key": key} if key and self._own_key else {}
 
     def _headers(self, wanted: Mapping[str, str]) -> dict[str, str]:
         """The headers of one request; what the settings fix is there already."""

@@ -54,7 +54,7 @@ class GeminiAdapter:
 
     def __init__(self, settings: ProviderSettings) -> None:
         self._name = settings.name
-        self._upstream = Upstream(settings, {"x-goog-api-key": settings.api_key} if settings.api_key else {})
+        self._upstream = Upstream(settings, _credentials(settings.api_key))
         self._media = MediaFetcher(settings, media.TAKES)
         self._signatures = signatures.Signatures()
         self._capabilities = model_pb2.Capabilities(
@@ -72,6 +72,10 @@ class GeminiAdapter:
             count_tokens=True,
             finish_reasons=(*response.FINISH_REASONS, *response.BLOCK_REASONS),
         )
+
+    def rekey(self, key: str) -> None:
+        """See `Keyed`."""
+        self._upstream.rekey(_credentials(key))
 
     @property
     def capabilities(self) -> model_pb2.Capabilities:
@@ -232,3 +236,7 @@ def _resource(model: str) -> str:
 
 def _path(model: str, method: str) -> str:
     return f"/v1beta/{quote(_resource(model), safe='/')}:{method}"
+
+
+def _credentials(key: str) -> dict[str, str]:
+    return {"x-goog-api-key": key} if key else {}

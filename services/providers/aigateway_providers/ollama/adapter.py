@@ -59,11 +59,14 @@ class OllamaAdapter:
     def __init__(self, settings: ProviderSettings) -> None:
         self._settings = settings
         self._name = settings.name
-        headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
-        self._upstream = Upstream(settings, headers)
+        self._upstream = Upstream(settings, _credentials(settings.api_key))
         self._media = MediaFetcher(settings, _TAKES)
         self._windows: dict[str, int] = {}
         """The context windows of the models in memory when they were last listed, by full name."""
+
+    def rekey(self, key: str) -> None:
+        """See `Keyed`."""
+        self._upstream.rekey(_credentials(key))
 
     @property
     def capabilities(self) -> model_pb2.Capabilities:
@@ -176,3 +179,7 @@ class OllamaAdapter:
         for phase, field in _PHASES:
             if duration := getattr(answer, field):
                 metrics.upstream_phase(self._name, phase, duration / 1e9)
+
+
+def _credentials(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"} if key else {}

@@ -51,10 +51,13 @@ class OpenAICompatAdapter:
     def __init__(self, settings: ProviderSettings, profile: HostProfile) -> None:
         self._name = settings.name
         self._profile = profile
-        headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
-        self._upstream = Upstream(settings, headers)
+        self._upstream = Upstream(settings, _credentials(settings.api_key))
         self._chat_path = f"{profile.prefix}/chat/completions"
         self._responses_path = f"{profile.prefix}/responses"
+
+    def rekey(self, key: str) -> None:
+        """See `Keyed`."""
+        self._upstream.rekey(_credentials(key))
 
     @property
     def capabilities(self) -> model_pb2.Capabilities:
@@ -223,3 +226,7 @@ async def _to_the_end(chunks: AsyncIterator[bytes]) -> None:
         async with asyncio.timeout(_END_SECONDS):
             async for _ in chunks:
                 pass
+
+
+def _credentials(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"} if key else {}
