@@ -6,7 +6,7 @@ PROTOS := $(wildcard protos/aigateway/v1/*.proto)
 SERVICES := $(wildcard protos/aigateway/v1/*_service.proto)
 STUBS := protos/gen/python
 
-.PHONY: help install run test test-slow chaos soak check lint types protos protos-check lock lock-check docs docs-check envoy breaking bench bench-peers clean format images sbom
+.PHONY: help install run test test-slow chaos soak check lint types protos protos-check lock lock-check docs docs-check envoy breaking bench bench-peers bench-parts clean format images sbom
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -127,6 +127,12 @@ BENCH = $(BIN)/python -m bench $(if $(QUICK),--quick)
 PAGE = mkdir -p build/bench && $(BIN)/python -m bench.page $(if $(QUICK),--into build/bench)
 bench: install ## measure the gateway against one mock upstream, and write docs/performance.md (QUICK=1: a smoke run)
 	$(BENCH) && $(PAGE)
+
+bench-parts: install ## measure a second worker, an overload and a ledger of ten million; the page of the next bench shows them
+	mkdir -p bench/results
+	$(BIN)/python -m bench.workers > bench/results/workers.jsonl
+	$(BIN)/python -m bench.overload > bench/results/overload.jsonl
+	$(BIN)/python -m bench.ledger > bench/results/ledger.jsonl
 
 bench-peers: install build/peers/.done ## the same with Portkey and LiteLLM, which are installed into build/peers
 	$(BENCH) --peers && $(PAGE)

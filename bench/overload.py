@@ -1,8 +1,8 @@
 """`python -m bench.overload [TOPOLOGY] [SECONDS]`: four times the calls that the gateway can take, and the call after.
 
 Calls are sent when they are due, whether or not earlier ones were answered (an open loop), over as many connections as
-that takes, up to `CONNECTIONS`. Prints one JSON line per figure: what was offered and what became of it, how long
-answers and refusals took, and how long a single call takes before the overload and right after it.
+that takes, up to `CONNECTIONS`. Prints one JSON line per figure (`name`, `value`, `unit`): what was offered and what
+became of it, how long answers and refusals took, and how long a single call takes before the overload and right after.
 """
 
 from __future__ import annotations
@@ -198,22 +198,22 @@ async def measured(port: int, payload: bytes, seconds: float) -> dict[str, float
         after = await one.keep(1)
     answered, refused = sorted(seen.answered or [0.0]), sorted(seen.refused or [0.0])
     return {
-        "capacity, calls/s": rate,
-        "offered, calls/s": TIMES * rate,
-        "not sent for want of a connection": seen.unsent,
-        "answered, calls/s": len(seen.answered) / seconds,
-        "refused, calls/s": len(seen.refused) / seconds,
-        "refused without Retry-After": seen.without_retry_after,
-        "answered otherwise": sum(seen.otherwise.values()),
-        "broken": seen.broken,
-        "answered, p50 ms": statistics.median(answered) * 1000,
-        "answered, p99 ms": answered[len(answered) * 99 // 100] * 1000,
-        "refused, p50 ms": statistics.median(refused) * 1000,
-        "refused, p99 ms": refused[len(refused) * 99 // 100] * 1000,
-        "single call before, p50 ms": statistics.median(before.answered) * 1000,
-        "single call right after, p50 ms": statistics.median(after.answered) * 1000,
-        "first call right after, ms": after.answered[0] * 1000,
-        "the generator's own CPU, of one core": cpu / seconds,
+        "capacity; calls/s": rate,
+        "offered; calls/s": TIMES * rate,
+        "not sent for want of a connection; calls": seen.unsent,
+        "answered; calls/s": len(seen.answered) / seconds,
+        "refused; calls/s": len(seen.refused) / seconds,
+        "refused without Retry-After; calls": seen.without_retry_after,
+        "answered otherwise; calls": sum(seen.otherwise.values()),
+        "broken; calls": seen.broken,
+        "answered, median; ms": statistics.median(answered) * 1000,
+        "answered, 99th percentile; ms": answered[len(answered) * 99 // 100] * 1000,
+        "refused, median; ms": statistics.median(refused) * 1000,
+        "refused, 99th percentile; ms": refused[len(refused) * 99 // 100] * 1000,
+        "a call alone before, median; ms": statistics.median(before.answered) * 1000,
+        "a call alone right after, median; ms": statistics.median(after.answered) * 1000,
+        "the first call right after; ms": after.answered[0] * 1000,
+        "the generator's own CPU; cores": cpu / seconds,
     }
 
 
@@ -231,8 +231,8 @@ def main() -> None:
         server.until(200, "POST", PATH, asked, server.headers)
         figures = uvloop.run(measured(server.port, request(asked, server.headers), seconds))
     for name, value in figures.items():
-        unit = name.rpartition(", ")[2] if ", " in name else ""
-        print(json.dumps({"bench": "overload", "row": topology, "name": name, "value": round(value, 3), "unit": unit}))
+        what, _, unit = name.rpartition("; ")
+        print(json.dumps({"name": f"{topology}: {what}", "value": round(value, 3), "unit": unit}))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""`python -m bench.workers`: what a second worker gives, as one JSON line.
+"""`python -m bench.workers`: what a second worker gives, as one JSON line per figure (`name`, `value`, `unit`).
 
 Load, mock upstream and gateway share this machine's cores, so a worker gets no core of its own here but a fixed share
 of one, by a CPU quota (cgroup v1; needs root): one worker in its group, then two in a group each, the ledger's process
 outside. So what is compared is the same work with once and twice the CPU. Without such quotas only CPU per call is
-compared, and `calls_per_second` is null. The load is `wrk`. Not for comparing topologies; that is `bench` itself.
+compared, and there are no calls a second. The load is `wrk`. Not for comparing topologies; that is `bench` itself.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def cpu(processes: dict[str, int]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, and print the line."""
+    """Measure, and print the figures."""
     if shutil.which("wrk") is None:
         sys.exit("`wrk` is needed for the load")
     one, two = Runs(), Runs()
@@ -184,23 +184,27 @@ def main() -> None:
             for _ in range(ROUNDS):
                 measure(first, alone, folder, one)
                 measure(second, both, folder, two)
-    print(json.dumps(report(one, two, limited=quotas.work)))
+    for name, value, unit in report(one, two, limited=quotas.work):
+        print(json.dumps({"name": name, "value": value, "unit": unit}))
     if not quotas.work:
         print(f"no CPU quotas at {QUOTAS} (cgroup v1, root): only CPU per call was compared", file=sys.stderr)
 
 
-def report(one: Runs, two: Runs, *, limited: bool) -> dict[str, object]:
-    """The line. The two sets are measured in turn, so each round's ratio is of the same minute of the machine."""
+def report(one: Runs, two: Runs, *, limited: bool) -> Iterator[tuple[str, float, str]]:
+    """The figures. The two sets are measured in turn, so each round's ratio is of the same minute of the machine."""
     ratios = [both / alone for alone, both in zip(one.calls_per_second, two.calls_per_second, strict=True)]
     alone, both = one.figures(limited=limited), two.figures(limited=limited)
-    return {
-        "quota_cores_per_worker": SHARE if limited else None,
-        "one_worker": vars(alone),
-        "two_workers": vars(both),
-        "calls_ratio": round(statistics.median(ratios), 3) if limited else None,
-        "calls_ratio_of_rounds": [round(ratio, 2) for ratio in ratios] if limited else None,
-        "cpu_per_call_ratio": round(both.cpu_ms_per_call / alone.cpu_ms_per_call, 3),
-    }
+    if limited:
+        yield "CPU quota of a worker", SHARE, "cores"
+        yield "one worker", alone.calls_per_second or 0.0, "calls/s"
+        yield "two workers", both.calls_per_second or 0.0, "calls/s"
+        yield "calls with a second worker", round(statistics.median(ratios), 3), "times as many"
+        yield "least of the rounds", round(min(ratios), 3), "times as many"
+        yield "most of the rounds", round(max(ratios), 3), "times as many"
+    for title, figures in (("one worker", alone), ("two workers", both)):
+        yield f"{title}, CPU of a call", figures.cpu_ms_per_call, "ms"
+        for name, spent in figures.cpu_ms_per_call_by_process.items():
+            yield f"{title}, of it {name}", spent, "ms"
 
 
 if __name__ == "__main__":
