@@ -36,7 +36,7 @@ class PoolSection(Section):
     """`pools.NAME:` Several upstreams, or keys, of one provider under one name."""
 
     members: Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(min_length=1)]
-    strategy: Literal["weighted", "least_latency"] = "weighted"
+    strategy: Literal["weighted", "least_latency", "resident"] = "weighted"
     sticky: Literal["none", "session", "prefix"] = "none"
 
 

@@ -29,7 +29,7 @@ from aigateway_router.streams import Stream
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aigateway.v1 import router_admin_service_pb2
+    from aigateway.v1 import model_pb2, router_admin_service_pb2
     from aigateway.v1.provider_service_pb2_grpc import ProviderServiceAsyncStub
     from aigateway_common.telemetry import Telemetry
 
@@ -73,7 +73,7 @@ class Dispatcher:
         }
         self._guard = Guard(emitter, telemetry, settings.default_timeout)
         self._settings = settings
-        self._policies = Policies(settings, self._stubs, self._probe, places)
+        self._policies = Policies(settings, self._stubs, self._models, places)
         self._pursuer = Pursuer(self._policies, budgets, settings.default_timeout)
 
     async def chat(
@@ -186,11 +186,11 @@ class Dispatcher:
             return None
         return hedging.get(name, hedging.get(f"{steps[0].provider}/{steps[0].model}"))
 
-    async def _probe(self, provider: str) -> None:
+    async def _models(self, provider: str) -> Sequence[model_pb2.Model]:
         """Ask for the list of models, which costs nothing. Raises GatewayError when there is no answer."""
         request = provider_service_pb2.ProviderServiceListModelsRequest()
         try:
-            await self._stubs[provider].ListModels(request, timeout=_PROBE_SECONDS)
+            return (await self._stubs[provider].ListModels(request, timeout=_PROBE_SECONDS)).models
         except aio.AioRpcError as error:
             raise from_rpc_error(error) from error
 

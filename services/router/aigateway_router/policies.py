@@ -17,14 +17,17 @@ from aigateway_router.policy.balance import Balancer
 from aigateway_router.policy.breaker import Breakers, State, is_failure
 from aigateway_router.policy.concurrency import Gate
 from aigateway_router.policy.health import Prober, ProviderHealth
+from aigateway_router.policy.residency import Residency
 from aigateway_router.policy.retry import RetryBudget
+from aigateway_router.routes import Target
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from aigateway.v1 import model_pb2
+
     from aigateway_router.policy.breaker import Breaker, Permit
     from aigateway_router.policy.places import Places
-    from aigateway_router.routes import Target
     from aigateway_router.settings import ConcurrencyLimit, RouterSettings
 
 _STATES: Final = {
@@ -50,7 +53,7 @@ class Policies:
     Args:
         settings: See there.
         providers: The names of the providers that can be called.
-        probe: Asks a provider for something cheap; raises GatewayError when it does not answer.
+        models: Asks a provider for its models, which costs nothing; raises GatewayError when it does not answer.
         places: Where places at providers are counted.
     """
 
@@ -58,7 +61,7 @@ class Policies:
         self,
         settings: RouterSettings,
         providers: Iterable[str],
-        probe: Callable[[str], Awaitable[None]],
+        models: Callable[[str], Awaitable[Iterable[model_pb2.Model]]],
         places: Places,
     ) -> None:
         rng = random.Random()  # noqa: S311 -- no secret
@@ -81,7 +84,9 @@ class Policies:
         for name, pool in settings.pools.items():
             for member in pool.members:
                 self._pool_of.setdefault(member, []).append(self.balancers[name])
-        self._prober = Prober({name: one.health for name, one in self._providers.items()}, probe)
+        watched = (name for pool in settings.pools.values() if pool.strategy == "resident" for name in pool.members)
+        self._residency = Residency(watched, models)
+        self._prober = Prober({name: one.health for name, one in self._providers.items()}, models)
 
     def retry_budget(self, provider: str) -> RetryBudget:
         """How many retries the provider may still be given."""
@@ -94,6 +99,14 @@ class Policies:
         if self._breakers is None:
             return True
         return self._breakers.of(target.provider, target.model).state is not State.OPEN
+
+    def order(self, pool: str, key: str | None, model: str) -> list[str]:
+        """The members of a pool in the order in which they are tried."""
+
+        def wait(member: str) -> tuple[bool, int]:
+            return not self._residency.has(member, model), self._providers[member].in_flight
+
+        return self.balancers[pool].order(key, lambda member: self.is_usable(Target(member, model)), wait)
 
     async def lease(self, target: Target, project: str, patience: float) -> Lease:
         """Leave to make one attempt; waits for a place where calls to the provider are limited.
@@ -118,10 +131,12 @@ class Policies:
     def start(self) -> None:
         """Probe what is down from now on. Needs a running event loop."""
         self._prober.start()
+        self._residency.start()
 
     async def stop(self) -> None:
         """Probe no longer."""
         await self._prober.stop()
+        await self._residency.stop()
 
     def report(self) -> admin.GetRouterHealthResponse:
         """How every provider is."""

@@ -124,10 +124,9 @@ class Pursuer:
 
     def _members(self, quest: Quest[_T], step: Target) -> list[Target]:
         """Where attempts at `step` go, in turn."""
-        balancer = self._policies.balancers.get(step.provider)
-        if balancer is None:
+        if step.provider not in self._policies.balancers:
             return [step]
-        order = balancer.order(quest.sticky_key, lambda name: self._policies.is_usable(Target(name, step.model)))
+        order = self._policies.order(step.provider, quest.sticky_key, step.model)
         return [Target(name, step.model) for name in order]
 
     def _wait(self, quest: Quest[_T], error: GatewayError, target: Target, failures: int, members: int) -> float | None:

@@ -48,8 +48,9 @@ class Pool:
 
     members: Mapping[str, float]
     """Names of providers, each with its weight; a weight of 0 takes calls only when no other member can."""
-    strategy: Literal["weighted", "least_latency"] = "weighted"
-    """By weight alone, or the quicker of two drawn by weight."""
+    strategy: Literal["weighted", "least_latency", "resident"] = "weighted"
+    """By weight alone; the quicker of two drawn by weight; or one that has the model in memory, and of those the one
+    with the fewest calls under way here."""
     sticky: Literal["none", "session", "prefix"] = "none"
     """Keep calls of one `x-session-id`, or of one beginning of the prompt, with one member, for its cache."""
 

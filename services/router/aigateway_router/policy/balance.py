@@ -1,4 +1,4 @@
-"""In which order the members of a pool are tried: by weight, by speed, or where a conversation's cache is.
+"""In which order the members of a pool are tried: by weight, by speed, by where the model or the prompt's cache is.
 
 It makes no calls and knows no health: the caller says which members are usable.
 """
@@ -32,6 +32,10 @@ HALF_LIFE: Final = 30.0
 _INSTRUCTIONS: Final = (message_pb2.ROLE_SYSTEM, message_pb2.ROLE_DEVELOPER)
 
 
+def _no_wait(_member: str) -> tuple[bool, int]:
+    return False, 0
+
+
 class Balancer:
     """Orders the members of one pool.
 
@@ -48,7 +52,9 @@ class Balancer:
         self._first_answers: dict[str, tuple[float, float]] = {}
         """Seconds to the first answer on average, and when it was last measured; for members only."""
 
-    def order(self, key: str | None, usable: Callable[[str], bool]) -> list[str]:
+    def order(
+        self, key: str | None, usable: Callable[[str], bool], wait: Callable[[str], tuple[bool, int]] = _no_wait
+    ) -> list[str]:
         """All members, the one to try first in front.
 
         Members of weight 0 come after the others, and what is not usable comes last.
@@ -56,6 +62,7 @@ class Balancer:
         Args:
             key: Calls with the same key go to the same member, in every process; None: any member.
             usable: Whether a member can take a call now.
+            wait: What a call waits for at a member: whether for the model to be loaded, and behind how many calls.
         """
         order = sorted(self._pool.members, key=self._chances(key).__getitem__)
         groups: dict[tuple[bool, bool], list[str]] = {}
@@ -64,6 +71,9 @@ class Balancer:
         if key is None and self._pool.strategy == "least_latency":
             for group in groups.values():
                 self._quicker_first(group)
+        if self._pool.strategy == "resident":
+            for group in groups.values():
+                group.sort(key=wait)
         return [member for place in sorted(groups) for member in groups[place]]
 
     def note(self, member: str, seconds: float) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.clock import Clock
 
-Strategy = Literal["weighted", "least_latency"]
+Strategy = Literal["weighted", "least_latency", "resident"]
 DRAWS = 20_000
 
 members_ = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from([0.0, 0.1, 1.0, 3.0, 50.0]), min_size=1)
@@ -269,3 +269,21 @@ def test_a_conversation_keeps_its_key_while_it_goes_on(
     begun = [*before, user(question)]
     grown = [key("prefix", call(*begun, *after[:count])) for count in range(len(after) + 1)]
     assert all(one == other for one, other in pairwise(grown))
+
+
+def test_a_member_that_has_the_model_goes_first_and_of_those_the_one_with_the_fewest_calls() -> None:
+    waits = {"cold": (True, 0), "busy": (False, 5), "free": (False, 1)}
+    pool = balancer({"cold": 100, "busy": 1, "free": 1}, "resident")
+    assert pool.order(None, lambda _: True, waits.__getitem__) == ["free", "busy", "cold"]
+
+
+def test_a_member_that_is_down_goes_last_though_it_has_the_model() -> None:
+    waits = {"cold": (True, 0), "down": (False, 0)}
+    order = balancer({"cold": 1, "down": 1}, "resident").order(None, lambda name: name != "down", waits.__getitem__)
+    assert order == ["cold", "down"]
+
+
+def test_where_all_wait_alike_the_weights_decide() -> None:
+    pool = balancer({"large": 9, "small": 1}, "resident")
+    first = [pool.order(None, lambda _: True)[0] for _ in range(1000)]
+    assert 800 < first.count("large") < 980
