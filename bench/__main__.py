@@ -28,7 +28,7 @@ from bench.cases import Case, Span
 from bench.generators import LoadError
 from bench.measure import Measured
 from bench.rows import Row, Site
-from bench.servers import ROOT, Counting
+from bench.servers import ROOT, Counting, Server
 
 RESULTS = ROOT / "bench/results"
 
@@ -50,7 +50,7 @@ class Bench:
         for row in chosen:
             if row.key != "direct" and not row.behind:
                 self._alone(site, row)
-        with self._started(site, chosen, cases.ALL) as measured:
+        with self._started("main", site, chosen, cases.ALL) as measured:
             self._rounds("main", measured, cases.ALL, self.span.rounds)
             for one in measured:
                 memory = account.memory_mb(one.processes)
@@ -61,7 +61,7 @@ class Bench:
     def group(self, name: str, folder: Path, chosen: Sequence[Row], loads: Sequence[Case]) -> None:
         """A group of rows of our own, and how many spans came of those that trace."""
         site = self._site(folder)
-        with self._started(site, chosen, loads) as measured:
+        with self._started(name, site, chosen, loads) as measured:
             self._rounds(name, measured, loads, self.span.feature_rounds)
         if any(row.features and row.features.tracing for row in chosen) and not self.otlp.count():
             raise RuntimeError("no span was received, so tracing was not measured")
@@ -89,7 +89,9 @@ class Bench:
         self._line("main", row, "idle", {"memory_mb": sum(memory.values()), "memory_mb_by": memory})
 
     @contextlib.contextmanager
-    def _started(self, site: Site, chosen: Sequence[Row], loads: Sequence[Case]) -> Iterator[list[Measured]]:
+    def _started(
+        self, group: str, site: Site, chosen: Sequence[Row], loads: Sequence[Case]
+    ) -> Iterator[list[Measured]]:
         """All servers, started together and warmed one by one."""
         with contextlib.ExitStack() as stack:
             for row in chosen:
@@ -98,11 +100,12 @@ class Bench:
             measured = []
             for row in chosen:
                 server = site.servers[row.key]
-                if row.features and not server.headers:
-                    gateways.issue(server, row.features)
-                if row.behind and not server.headers:
-                    server.headers = site.servers[row.behind].headers
-                measure.first_answer(server)
+                try:
+                    self._answering(row, server, site)
+                except RuntimeError as error:  # the other rows' figures are good all the same
+                    self._say(f"{row.key} is left out: {error}\n{server.last_words()}")
+                    self._line(group, row, "start", {"failed": str(error)})
+                    continue
                 found = account.processes(measure.roots(row, site.servers))
                 measured.append(Measured(row, server, found, self.mock))
             with ThreadPoolExecutor() as pool:
@@ -111,6 +114,14 @@ class Bench:
             yield measured
             for server in site.servers.values():
                 server.tell_to_end()  # all at once; the stack waits
+
+    def _answering(self, row: Row, server: Server, site: Site) -> None:
+        """Wait for a server's first answer; with the key that it needs, which is made where there is none."""
+        if row.features and not server.headers:
+            gateways.issue(server, row.features)
+        if row.behind and not server.headers:
+            server.headers = site.servers[row.behind].headers
+        measure.first_answer(server)
 
     def _rounds(self, group: str, measured: Sequence[Measured], loads: Sequence[Case], rounds: int) -> None:
         found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)

@@ -19,8 +19,8 @@ _given: Final[set[int]] = set()
 
 
 def free_port() -> int:
-    """A port that nobody listens on, that was not given before, and none of outgoing connections."""
-    for port in random.sample(range(20_000, 32_000), 1000):
+    """A port that nobody listens on, that was not given before, and none of outgoing connections or of `up --split`."""
+    for port in random.sample(range(12_000, 20_000), 1000):
         with socket.socket() as probe:
             if port not in _given and probe.connect_ex(("127.0.0.1", port)) != 0:
                 _given.add(port)
