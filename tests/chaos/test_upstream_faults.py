@@ -25,6 +25,7 @@ LIMIT = 0.4
 HTML = Answer(200, {"content-type": "text/html"}, (b"<html><body>It works!</body></html>",))
 INVALID = (502, "upstream_invalid_response")
 TIMEOUT = (504, "upstream_timeout")
+BUSY = (503, "upstream_overloaded")
 ANSWERED = (200, "")
 
 Ending = tuple[int, str]
@@ -40,6 +41,7 @@ class Fault:
     whole: Ending
     stream: Ending
     retry_after: str = ""
+    """What callers are told; a 503 of which the provider says nothing is worth another try after a second."""
 
 
 def always(answer: Answer) -> Callable[[Case, bool], Answer]:
@@ -113,8 +115,8 @@ FAULTS = (
     Fault("refuses our key", status(401), (502, "upstream_auth_failed"), (502, "upstream_auth_failed")),
     Fault("429", status(429, retry_after="7"), (429, "rate_limit_exceeded"), (429, "rate_limit_exceeded"), "7"),
     Fault("500", status(500), (502, "upstream_error"), (502, "upstream_error")),
-    Fault("503", status(503), (503, "upstream_overloaded"), (503, "upstream_overloaded")),
-    Fault("503 in HTML", always(replace(HTML, status=503)), (503, "upstream_overloaded"), (503, "upstream_overloaded")),
+    Fault("503", status(503), BUSY, BUSY, "1"),
+    Fault("503 in HTML", always(replace(HTML, status=503)), BUSY, BUSY, "1"),
     Fault("504", status(504), TIMEOUT, TIMEOUT),
 )
 
