@@ -20,7 +20,7 @@ LOOK_SECONDS: Final = 5.0
 """Between two looks at an upstream. What a call has loaded is known by itself, at the next look at the latest."""
 _DEFAULT_TAG: Final = ":latest"
 """What local servers write behind a name that callers give without it
-(https://docs.ollama.com/api/introduction#model-names)."""
+(https://github.com/ollama/ollama/blob/main/docs/api.md#model-names)."""
 
 
 class Residency:
