@@ -35,7 +35,7 @@ def bearer(secret: str) -> tuple[tuple[str, str], ...]:
 class ScriptedAccounts(ScriptedLedger, account_service_pb2_grpc.AccountServiceServicer):
     """Keys by their secrets. `seen` holds each rpc's name, request and metadata, polls left out."""
 
-    service_names = (
+    service_names: tuple[str, ...] = (
         "aigateway.v1.UsageService",
         "aigateway.v1.AccountService",
         "aigateway.v1.AlertService",

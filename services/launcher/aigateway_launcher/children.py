@@ -46,16 +46,20 @@ def environment(plan: Plan, group: Group, given: Mapping[str, str]) -> dict[str,
     return result
 
 
-def free_port(taken: Collection[int] = ()) -> int:
-    """A port that nobody listens on, none of those `taken`, below those that systems hand out by themselves.
+def hold_port(taken: Collection[int] = ()) -> socket.socket:
+    """A port for a child on loopback: none of those `taken`, and below those that systems hand out by themselves.
 
     Linux takes the ports of outgoing connections from 32768 upwards: one chosen there may be gone before the service
-    that it was chosen for has started.
+    that it was chosen for has started. The socket is bound and never listens: while it is open, the child can have the
+    port, as it asks with SO_REUSEADDR like every server, and no other gateway that starts in this moment takes it.
     """
     for port in random.sample(PRIVATE_PORTS, len(PRIVATE_PORTS)):
         if port in taken:
             continue
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+        with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
+            held = opened.enter_context(socket.socket())
+            held.bind(("127.0.0.1", port))  # without SO_REUSEADDR: held ports of others are not free
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.pop_all()
+            return held
     raise OSError(errno.EADDRINUSE, "no port is free for the services of the gateway")

@@ -9,6 +9,7 @@ from aigateway_launcher.supervisor import Child
 from aigateway_launcher.topology import Group, everything, parts
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping, Sequence
 
     from aigateway_launcher.plan import Plan
@@ -24,6 +25,7 @@ class Split:
         self._environment = environment
         groups = parts(everything(plan))
         self._ports: dict[str, int] = {}
+        self._held: list[socket.socket] = []
         for group in groups:
             self._ports[group.names[0]] = self._port(group)
         self.stages: Sequence[Sequence[Child]] = [[self._child(number, group)] for number, group in enumerate(groups)]
@@ -35,12 +37,19 @@ class Split:
         """Nothing is shared."""
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Others may have the ports."""
+        for held in self._held:
+            held.close()
 
     def _port(self, group: Group) -> int:
         """The port of a service, chosen once: when it is started again, the others know the old one."""
         asked = self._plan.port if group.edge else self._plan.grpc_port if group.router else 0
-        return asked or children.free_port(self._ports.values())
+        if asked:
+            return asked
+        held = children.hold_port((*self._ports.values(), self._plan.port, self._plan.grpc_port))
+        self._held.append(held)
+        port: int = held.getsockname()[1]
+        return port
 
     def _child(self, number: int, group: Group) -> Child:
         name = group.names[0]

@@ -48,8 +48,11 @@ class Workers:
             opened.callback(os.close, _fresh(folder(plan)))
             self._tally = Tally.make(folder(plan) / TALLY, plan.workers)
             opened.callback(self._tally.close)
+            self._usage_port: int | None = None
+            if plan.usage_enabled:
+                held = opened.enter_context(children.hold_port((self._grpc_port,)))
+                self._usage_port = held.getsockname()[1]
             self._opened = opened.pop_all()
-        self._usage_port = children.free_port((self._grpc_port,)) if plan.usage_enabled else None
         self._workers = [Worker(index, plan.workers, self._http.fileno()) for index in range(plan.workers)]
         ledger = [] if self._usage_port is None else [self._ledger(self._usage_port)]
         self.stages: Sequence[Sequence[Child]] = [

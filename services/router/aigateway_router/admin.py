@@ -6,6 +6,8 @@ key alone. What routers ask on the way of a call is not for people, and is refus
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 TIMEOUT: Final = 30.0
 """Seconds for a call whose caller set no deadline."""
+CONNECT_SECONDS: Final = 3.0
+"""How long a call waits for a connection to the usage service that was lost: more than gRPC pauses between tries."""
 
 _PASSED: Final[Mapping[str, frozenset[str]]] = {
     "aigateway.v1.AccountService": frozenset(
@@ -110,6 +114,14 @@ class Door:
         traced = [(key, metadata[key]) for key in ("traceparent", "tracestate") if key in metadata]
         return (("x-actor", actor), ("x-request-id", own), *traced)
 
+    async def _reach(self) -> None:
+        """Wait a moment where the usage service was not there when last tried: it may have just started."""
+        if self._usage is None or self._usage.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._usage.channel_ready()
+
     async def _actor(self, metadata: Mapping[str, str]) -> str:
         if not self._keys:
             raise GatewayError("PERMISSION_DENIED", "there are no operators: set ADMIN_API_KEY to have some")
@@ -154,6 +166,7 @@ class Door:
         async def handle(request: Any, context: _Context) -> Any:
             try:
                 metadata = await self.enter(context)
+                await self._reach()
                 return await _pass(call, request, context.time_remaining(), metadata)
             except GatewayError as error:
                 await abort(context, error)

@@ -6,11 +6,12 @@ address.
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from aigateway_launcher.children import free_port
+from aigateway_launcher.children import hold_port
 
 from support.gateway import PROVIDER_KEYS, Running, environment, start
 
@@ -27,12 +28,14 @@ class Replicas:
     provider: str = "openai"
     running: dict[str, Running] = field(default_factory=dict)
     _ports: dict[str, int] = field(default_factory=dict)
+    _held: list[socket.socket] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         try:
             for together in (("usage", "adapter-a", "adapter-b"), ("router-a", "router-b"), ("edge-a", "edge-b")):
-                for name in together:  # chosen one after another, so that no two take the same
-                    self._ports[name] = free_port(self._ports.values())
+                for name in together:
+                    self._held.append(hold_port())
+                    self._ports[name] = self._held[-1].getsockname()[1]
                 with ThreadPoolExecutor() as pool:
                     list(pool.map(self.start, together))
         except BaseException:
@@ -85,4 +88,7 @@ class Replicas:
         return str(addresses["http"] or next(iter(addresses["grpc"].values())))
 
     def _stop(self) -> dict[str, int]:
-        return {name: one.stop() for name, one in reversed(self.running.items())}
+        codes = {name: one.stop() for name, one in reversed(self.running.items())}
+        for held in self._held:
+            held.close()
+        return codes

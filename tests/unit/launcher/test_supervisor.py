@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aigateway_launcher.children import PRIVATE_PORTS
+import pytest
+from aigateway_common.serving import grpc_server
+from aigateway_launcher import children as children_module
+from aigateway_launcher.children import PRIVATE_PORTS, hold_port
 from aigateway_launcher.plan import Overrides, make
 from aigateway_launcher.split import Split
 from aigateway_launcher.supervisor import Child
@@ -20,7 +23,11 @@ ENVIRONMENT = {
 
 def children(tmp_path: Path) -> dict[str, Child]:
     plan = make(Overrides(data_dir=tmp_path, port=0, grpc_port=0), ENVIRONMENT, ollama_found=lambda: True)
-    return {child.name: child for stage in Split(plan, ENVIRONMENT).stages for child in stage}
+    layout = Split(plan, ENVIRONMENT)
+    try:
+        return {child.name: child for stage in layout.stages for child in stage}
+    finally:
+        layout.close()
 
 
 def test_there_is_a_process_per_service_those_that_others_need_first(tmp_path: Path) -> None:
@@ -64,3 +71,16 @@ def test_the_ports_of_services_are_none_that_systems_hand_out(tmp_path: Path) ->
     ports = [int(child.arguments[child.arguments.index("--grpc-port") + 1]) for child in list(got.values())[:-1]]
     assert set(ports) <= set(PRIVATE_PORTS)
     assert len(set(ports)) == len(ports)
+
+
+async def test_a_held_port_is_the_childs_and_no_other_gateways(monkeypatch: pytest.MonkeyPatch) -> None:
+    with hold_port() as held:
+        port = held.getsockname()[1]
+        monkeypatch.setattr(children_module, "PRIVATE_PORTS", range(port, port + 1))
+        with pytest.raises(OSError, match="no port is free"):
+            hold_port()
+        for _ in range(2):  # the second time as a service that is started again
+            server = grpc_server([], f"127.0.0.1:{port}")
+            await server.start()
+            await server.drain(0)
+    hold_port().close()

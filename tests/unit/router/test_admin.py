@@ -23,6 +23,9 @@ from aigateway.v1 import (
     usage_service_pb2,
     usage_service_pb2_grpc,
 )
+from aigateway_common.serving import grpc_channel, grpc_server
+from aigateway_launcher.children import hold_port
+from aigateway_router import admin
 from aigateway_router.admin import SERVICE_NAMES
 from aigateway_router.authn import key_id
 from aigateway_router.server import RouterComponent
@@ -220,3 +223,49 @@ def test_the_services_of_the_door_are_announced() -> None:
         "aigateway.v1.RouterAdminService",
         "aigateway.v1.UsageService",
     }
+
+
+async def test_a_usage_service_that_has_just_started_is_reached_by_the_first_call(tmp_path: Path) -> None:
+    """Its router asked it before it was there, so the connection waits for its next try."""
+    hops = Hops()
+    with hold_port() as held:
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        channel = grpc_channel(address)
+        component = RouterComponent(
+            RouterSettings(outbox_dir=tmp_path / "outbox", admin_keys=(ADMIN,)),
+            providers={"acme": await hops.to(answering())},
+            usage=channel,
+        )
+        own = Doors(await hops.to(component), component)
+        while channel.get_state(try_to_connect=True) is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            await channel.wait_for_state_change(channel.get_state())
+        server = grpc_server([ScriptedAccounts()], address)
+        await server.start()
+        try:
+            page = await own.usage.ListAttempts(usage_service_pb2.ListAttemptsRequest(), metadata=bearer(ADMIN))
+        finally:
+            await hops.stop()
+            await channel.close()
+            await server.drain(1)
+    assert page.next_page_token == "more"
+
+
+async def test_a_usage_service_that_stays_away_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "CONNECT_SECONDS", 0.05)
+    hops = Hops()
+    with hold_port() as held:
+        channel = grpc_channel(f"127.0.0.1:{held.getsockname()[1]}")
+        component = RouterComponent(
+            RouterSettings(outbox_dir=tmp_path / "outbox", admin_keys=(ADMIN,)),
+            providers={"acme": await hops.to(answering())},
+            usage=channel,
+        )
+        own = Doors(await hops.to(component), component)
+        errors = []
+        for _ in range(2):
+            with pytest.raises(aio.AioRpcError) as caught:
+                await own.usage.ListAttempts(usage_service_pb2.ListAttemptsRequest(), metadata=bearer(ADMIN))
+            errors.append((caught.value.code(), caught.value.details()))
+        await hops.stop()
+        await channel.close()
+    assert errors == [(grpc.StatusCode.UNAVAILABLE, "the usage service cannot be reached; try again")] * 2
