@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aigateway.v1 import chat_pb2, gateway_service_pb2
-from aigateway_common import attributes, metrics
+from aigateway_common import attributes, metrics, streaming
 from aigateway_common.errors import GatewayError
 
 from aigateway_edge import errors, header_values
@@ -110,15 +110,19 @@ class ChatRoute:
         call = self._edge.stub.StreamChat(request, timeout=exchange.timeout(), metadata=exchange.metadata())
         writer = asked.writer(exchange.request_id)
         out = exchange.open_stream(call, writer.fail)
+
+        def take(message: _Answer) -> bool:
+            data = _records(message, writer, exchange)
+            return not data or out.put(data)
+
         try:
             first = await call.read()
             if not isinstance(first, _Answer):
                 raise GatewayError("UPSTREAM_INVALID", "the answer ended before it began")
             headers = exchange.routed(first.route, first.timing, _notes(first))
             await out.send(_records(first, writer, exchange), headers)
-            while isinstance(message := await call.read(), _Answer):
-                if data := _records(message, writer, exchange):
-                    await out.send(data)
+            while not await streaming.consume(call, take):
+                await out.drain()
             await out.end(writer.end())
         except asyncio.CancelledError:
             if exchange.gone:

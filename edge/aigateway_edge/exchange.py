@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from aigateway_common import attributes, departure, logs, metrics
+from aigateway_common import attributes, departure, logs, metrics, outflow
 from aigateway_common.errors import GatewayError, from_rpc_error
 from aigateway_common.telemetry import SpanKind
 from grpc import aio
@@ -125,8 +125,9 @@ class Exchange:
             self._gone = True
             call.cancel()
 
+        put = self.scope.get("extensions", {}).get(outflow.EXTENSION)
         self._sse = SseOut(
-            self._send, self.receive, gone, failure, self.settings.heartbeat_seconds, self._base_headers()
+            self._send, self.receive, gone, failure, self.settings.heartbeat_seconds, self._base_headers(), put
         )
         self._sse.heartbeat = self._shape.heartbeat
         return self._sse

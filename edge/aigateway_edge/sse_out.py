@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aigateway_common.errors import GatewayError
+    from aigateway_common.outflow import Outflow
     from starlette.types import Receive, Send
 
     from aigateway_edge.errors import Headers
@@ -37,7 +38,9 @@ class SseOut:
         "_headers",
         "_heartbeat",
         "_lock",
+        "_put",
         "_receive",
+        "_rest",
         "_send",
         "_task",
         "committed",
@@ -52,6 +55,7 @@ class SseOut:
         failure: Callable[[GatewayError], bytes],
         heartbeat: float,
         headers: Headers,
+        put: Outflow | None = None,
     ) -> None:
         self._send = send
         self._receive = receive
@@ -59,6 +63,8 @@ class SseOut:
         self._failure = failure  # how the caller's dialect tells one in mid-stream
         self._heartbeat = heartbeat
         self._headers = headers
+        self._put = put
+        self._rest = b""  # what `put` could not write
         self._lock = asyncio.Lock()  # the heartbeat and the stream never commit at once
         self._active = False
         self._busy = False  # a record waits for the connection: no sign of life is needed, or would get through
@@ -76,6 +82,19 @@ class SseOut:
         self._busy = True
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._busy = False
+
+    def put(self, data: bytes) -> bool:
+        """Write some records of a stream whose status is sent, without waiting; False where it is time to `drain`."""
+        if self._put is None:
+            self._rest += data
+            return False
+        self._active = True
+        return self._put(data)
+
+    async def drain(self) -> None:
+        """Wait until there is room for more."""
+        rest, self._rest = self._rest, b""
+        await self.send(rest)
 
     async def end(self, data: bytes) -> None:
         """Write the last records and end the response."""

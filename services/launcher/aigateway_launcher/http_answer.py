@@ -54,6 +54,13 @@ class Answer:
         else:
             raise RuntimeError(f"`{message['type']}` was sent out of its place")
 
+    def put(self, body: bytes) -> bool:
+        """Write some of the body of an answer that `send` has begun; see `aigateway_common.outflow`."""
+        cycle = self._cycle
+        if not cycle.disconnected:
+            self._write(body, more=True)
+        return not cycle.flow.write_paused
+
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         cycle = self._cycle
         fields = [(name.lower(), value) for name, value in (*cycle.default_headers, *headers)]

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
-from aigateway_common import metrics
-from aigateway_common.departure import EXTENSION, Departure
+from aigateway_common import departure, metrics, outflow
 from aigateway_common.errors import GatewayError
 from aigateway_common.load import FULL, Load
 from typing_extensions import override
@@ -75,7 +74,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._slow: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._answering: RequestResponseCycle | None = None
-        self._departure: Departure | None = None
+        self._departure: departure.Departure | None = None
         """Of the client that `_answering` is for."""
 
     # What comes in.
@@ -189,11 +188,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._answering = cycle
         if (load := self._gate.load) is not None and cycle.scope["method"] == "POST" and load.full(len(self.tasks)):
             cycle.scope["state"][FULL] = True
-        departure = self._departure = Departure(cycle.flow.resume_reading)  # as uvicorn's `receive` does
+        left = self._departure = departure.Departure(cycle.flow.resume_reading)  # as uvicorn's `receive` does
         answer = Answer(cycle)
 
         def answered(scope: Scope, receive: ASGIReceiveCallable, _: ASGISendCallable) -> Awaitable[None]:
-            cast("dict[str, object]", scope)["extensions"] = {EXTENSION: departure}
+            cast("dict[str, object]", scope)["extensions"] = {
+                departure.EXTENSION: left,
+                outflow.EXTENSION: answer.put,
+            }
             return app(scope, receive, answer.send)
 
         super()._start_asgi_task(cycle, answered)

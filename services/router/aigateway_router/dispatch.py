@@ -6,7 +6,7 @@ What is tried is `pursuit`; what a try is, `unary` and `streams`. Knows nothing 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aigateway.v1 import (
     chat_pb2,
@@ -17,6 +17,7 @@ from aigateway.v1 import (
     usage_service_pb2,
 )
 from aigateway_common.errors import from_rpc_error
+from aigateway_common.streaming import putter
 from grpc import aio
 
 from aigateway_router import estimates, unary
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from aigateway_router.policy.places import Places
     from aigateway_router.routes import Target
     from aigateway_router.settings import RouterSettings
-    from aigateway_router.streams import Write
     from aigateway_router.usage_emitter import UsageEmitter
 
 _PROBE_SECONDS: Final = 10.0
@@ -132,9 +132,14 @@ class Dispatcher:
         return found.result
 
     async def stream(
-        self, call: Call, request: chat_pb2.ChatCall, steps: Sequence[Target], write: Write, meter: StreamMeter | None
+        self,
+        call: Call,
+        request: chat_pb2.ChatCall,
+        steps: Sequence[Target],
+        context: aio.ServicerContext[Any, Any],
+        meter: StreamMeter | None,
     ) -> None:
-        """The answer in messages, each given to `write`; `meter` learns what has come of it.
+        """The answer in messages, each written to `context`; `meter` learns what has come of it.
 
         Raises GatewayError, also after some were written.
         """
@@ -158,7 +163,7 @@ class Dispatcher:
         if meter is not None:
             meter.state = found.result.state
         try:
-            await found.result.forward(write)
+            await found.result.forward(context.write, putter(context))
         except BaseException as error:
             found.lease.end(error)
             raise

@@ -206,7 +206,7 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
                 metrics.stream_opened("router")
                 meter = estimate and metering.StreamMeter(estimate.prompt)
                 try:
-                    await self._dispatcher.stream(call, asked, steps, context.write, meter)
+                    await self._dispatcher.stream(call, asked, steps, context, meter)
                 finally:
                     hold.used = meter.tokens() if meter else 0
                     metrics.stream_closed("router")

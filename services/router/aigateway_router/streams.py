@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 from aigateway.v1 import chat_pb2, gateway_service_pb2, provider_service_pb2
-from aigateway_common import metrics
+from aigateway_common import metrics, streaming
 from grpc import aio
 
 from aigateway_router import estimates
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aigateway_common.errors import GatewayError
 
     Write = Callable[[gateway_service_pb2.StreamChatResponse], Awaitable[None]]
+    Put = Callable[[gateway_service_pb2.StreamChatResponse], bool]
     _Events = provider_service_pb2.ProviderServiceStreamChatResponse
 
 _MAX_HELD: Final = 1000
@@ -70,11 +71,14 @@ class Stream:
                 raise
         return self
 
-    async def forward(self, write: Write) -> None:
-        """Write everything, as it comes. Raises GatewayError, also after some was written."""
+    async def forward(self, write: Write, put: Put | None = None) -> None:
+        """Write everything, as it comes. Raises GatewayError, also after some was written.
+
+        `put`, where there is one, writes without waiting; see `aigateway_common.streaming`.
+        """
         with self._guard.watching(self._errand.call, self._attempt, self._span, self._guess):
             try:
-                await self._forward(_Outlet(self._errand, self._head, write))
+                await self._forward(_Outlet(self._errand, self._head, write, put))
             finally:
                 self.close()
         self._span.end()
@@ -126,12 +130,12 @@ class Stream:
         held = await self._pass_on(outlet, self._held, [])
         message = await self._next()
         while message is not None:
-            state.follow(message.events)
             if held or state.complete or attempt.recorded:
                 held = await self._pass_on(outlet, message.events, held)
+                message = await self._followed()
             else:
                 await outlet.copy(message)
-            message = await self._read()
+                message = await self._hand_on(outlet)
         if not attempt.recorded:
             state.check_ended()
             self._succeeded()
@@ -158,10 +162,36 @@ class Stream:
         if self._ended:
             return None
         if (reading := self._reading) is None:
-            return await self._read()
+            return await self._followed()
         message = await reading
         self._reading = None
+        if message is not None:
+            self.state.follow(message.events)
         return message
+
+    async def _followed(self) -> _Events | None:
+        """The next message, which the state knows already; None at the end."""
+        message = await self._read()
+        if message is not None:
+            self.state.follow(message.events)
+        return message
+
+    async def _hand_on(self, outlet: _Outlet) -> _Events | None:
+        """Hand on what comes until a message needs more than that, which is answered; None at the end."""
+        if (put := outlet.put) is None or self._rpc is None:
+            return await self._followed()
+        state, last = self.state, None
+
+        def take(message: _Events) -> bool:
+            nonlocal last
+            state.follow(message.events)
+            if state.complete:
+                last = message
+                return False
+            return put(message)
+
+        ended = await streaming.consume(self._rpc, take)
+        return last if ended or last is not None else await self._followed()
 
     async def _read(self) -> _Events | None:
         """The next message; None at the end. A failure after the answer has ended changes nothing any more."""
@@ -197,29 +227,49 @@ class Stream:
 class _Outlet:
     """Writes the messages of one stream; the first one written says where the call went and where the time went."""
 
-    __slots__ = ("_errand", "_head", "_write")
+    __slots__ = ("_errand", "_head", "_put", "_write")
 
-    def __init__(self, errand: Errand, head: chat_pb2.CallTiming | None, write: Write) -> None:
+    def __init__(self, errand: Errand, head: chat_pb2.CallTiming | None, write: Write, put: Put | None) -> None:
         self._errand = errand
         self._head = head
         self._write = write
+        self._put = put
 
     async def write(self, events: Iterable[chat_pb2.ChatEvent]) -> None:
         """Raises a cancellation when the caller is gone."""
-        head, self._head = self._head, None
-        if head is None:
-            response = gateway_service_pb2.StreamChatResponse(events=events)
-        else:
-            route = self._errand.call.route(self._errand)
-            response = gateway_service_pb2.StreamChatResponse(events=events, route=route, timing=head)
-        await self._send(response)
+        await self._send(self._response(events))
 
     async def copy(self, message: _Events) -> None:
-        """As `write` does with the events of `message`, which are the same bytes in both messages."""
+        """As `write` does with the events of `message`."""
+        await self._send(self._copied(message))
+
+    @property
+    def put(self) -> Callable[[_Events], bool] | None:
+        """As `copy`, without waiting; answers whether there is room for more. None where there is no such thing."""
+        put = self._put
+        if put is None:
+            return None
+
+        def copy(message: _Events) -> bool:
+            try:
+                return put(self._copied(message))
+            except (aio.InternalError, aio.UsageError) as error:
+                raise CallerLeftError from error
+
+        return copy
+
+    def _response(self, events: Iterable[chat_pb2.ChatEvent]) -> gateway_service_pb2.StreamChatResponse:
+        head, self._head = self._head, None
+        if head is None:
+            return gateway_service_pb2.StreamChatResponse(events=events)
+        route = self._errand.call.route(self._errand)
+        return gateway_service_pb2.StreamChatResponse(events=events, route=route, timing=head)
+
+    def _copied(self, message: _Events) -> gateway_service_pb2.StreamChatResponse:
+        """The events of `message`, which are the same bytes in both messages."""
         if self._head is not None or message.HasField("timing"):
-            await self.write(message.events)
-        else:
-            await self._send(gateway_service_pb2.StreamChatResponse.FromString(message.SerializeToString()))
+            return self._response(message.events)
+        return gateway_service_pb2.StreamChatResponse.FromString(message.SerializeToString())
 
     async def _send(self, response: gateway_service_pb2.StreamChatResponse) -> None:
         try:

@@ -12,6 +12,7 @@ import pytest
 from aigateway.v1 import gateway_service_pb2, gateway_service_pb2_grpc
 from aigateway_common.health import Health
 from aigateway_common.inprocess import InProcessChannel, InProcessServer, rpc, server
+from aigateway_common.streaming import consume
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -70,6 +71,30 @@ async def test_a_writer_is_never_more_than_the_buffer_ahead() -> None:
         assert await call.read() is MESSAGE
         await asyncio.sleep(0)
         assert written <= count + rpc.BUFFER
+    call.cancel()
+
+
+async def test_a_writer_is_as_little_ahead_of_one_who_takes_messages_at_once() -> None:
+    written = taken = 0
+
+    async def stream(request: Any, context: Any) -> None:
+        nonlocal written
+        while True:
+            await context.write(MESSAGE)
+            written += 1
+
+    def take(message: Any) -> bool:
+        nonlocal taken
+        taken += 1
+        return taken % 5 > 0
+
+    _, stub = await serve(StreamChat=stream)
+    call = stub.StreamChat(STREAM)
+    for times in range(1, 50):
+        assert await consume(call, take) is False
+        await asyncio.sleep(0)
+        assert taken == 5 * times
+        assert written <= taken + rpc.BUFFER
     call.cancel()
 
 

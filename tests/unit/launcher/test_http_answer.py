@@ -140,3 +140,32 @@ async def test_nobody_is_written_to_who_has_gone() -> None:
     request = cycle()
     request.disconnected = True
     assert await answered(request, LENGTH_2, b"ab") == []
+
+
+async def test_pieces_are_written_without_waiting_until_the_connection_is_full() -> None:
+    request = cycle()
+    answer = Answer(request)
+    await answer.send({"type": "http.response.start", "status": 200, "headers": []})
+    await answer.send({"type": "http.response.body", "body": b"a", "more_body": True})
+    assert answer.put(b"bc") is True
+    request.flow.write_paused = True
+    assert answer.put(b"d") is False
+    request.flow.write_paused = False
+    await answer.send({"type": "http.response.body", "body": b"", "more_body": True})
+    await answer.send({"type": "http.response.body", "body": b""})
+    assert request.transport.told == [
+        CHUNKED + b"1\r\na\r\n",
+        b"2\r\nbc\r\n",
+        b"1\r\nd\r\n",
+        b"0\r\n\r\n",
+        "answered",
+    ]
+
+
+async def test_pieces_for_a_caller_that_has_gone_are_dropped() -> None:
+    request = cycle()
+    answer = Answer(request)
+    await answer.send({"type": "http.response.start", "status": 200, "headers": []})
+    request.disconnected = True
+    assert answer.put(b"a") is True
+    assert request.transport.told == []

@@ -153,6 +153,35 @@ class StreamCall(_Call, aio.UnaryStreamCall[Any, Any]):
                 raise
         return rpc.take()
 
+    async def consume(self, take: Callable[[Any], bool]) -> bool:
+        """Hand messages to `take` until it answers False; see `aigateway_common.streaming`."""
+        rpc = self._rpc
+        while rpc.buffer:
+            if not take(rpc.take()):
+                return False
+        if rpc.outcome is None and not await self._sink(take):
+            return False
+        rpc.raise_unless_ok()
+        return True
+
+    async def _sink(self, take: Callable[[Any], bool]) -> bool:
+        """Have messages taken as they are written, until `take` answers False or the call ends; whether it did end."""
+        rpc = self._rpc
+        rpc.sink = take
+        try:
+            while rpc.sinking and rpc.outcome is None:
+                await rpc.park()
+            ended = rpc.sinking
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        finally:
+            rpc.sink = None
+            failed, rpc.sink_failed = rpc.sink_failed, None
+        if failed is not None:
+            raise failed
+        return ended
+
     def _use(self, style: _Style) -> None:
         if self._style is not style:
             if self._style is not None:

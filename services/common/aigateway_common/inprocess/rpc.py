@@ -189,7 +189,7 @@ class StreamRpc(Rpc):
     The server's status stands behind the messages, as on the wire: the call has ended for the client once all are read.
     """
 
-    __slots__ = ("buffer", "last", "writers")
+    __slots__ = ("buffer", "last", "sink", "sink_failed", "writers")
 
     def __init__(
         self, channel: object, loop: asyncio.AbstractEventLoop, invocation: metadata.Pairs, timeout: float | None
@@ -197,17 +197,37 @@ class StreamRpc(Rpc):
         self.buffer: deque[Any] = deque()
         self.last: Outcome | None = None
         self.writers: list[asyncio.Future[None]] = []
+        self.sink: Callable[[Any], bool] | None = None
+        """What takes messages at once, while the client consumes them; then none wait in `buffer`."""
+        self.sink_failed: BaseException | None = None
         super().__init__(channel, loop, invocation, timeout)
 
     def put(self, message: object) -> bool:
         """Send a message; whether too many wait to be read, so that the writer has to wait `until_read`."""
-        buffer = self.buffer
-        buffer.append(message)
         if self.initial is None:
             self.initial = ()
+        if self.sink is not None:
+            self._sink(self.sink, message)
+            return False
+        buffer = self.buffer
+        buffer.append(message)
         if self.waiters:
             wake(self.waiters)
         return len(buffer) >= BUFFER
+
+    @property
+    def sinking(self) -> bool:
+        """Whether messages are taken as they are written."""
+        return self.sink is not None
+
+    def _sink(self, sink: Callable[[Any], bool], message: object) -> None:
+        try:
+            if sink(message):
+                return
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- it is the client's, not the writer's
+            self.sink_failed = error
+        self.sink = None
+        wake(self.waiters)
 
     async def until_read(self) -> None:
         """Wait while too many messages wait to be read."""
