@@ -91,6 +91,12 @@ class Chunks:
 
     def _event(self, event: chat_pb2.ChatEvent) -> bytes:
         kind = event.WhichOneof("event")
+        if kind == "text" and (plain := self._choices.get(event.choice)) is not None and self._is_plain(event):
+            return b'%b{"content":%b},"logprobs":null,"finish_reason":null}]%b' % (
+                plain.open,
+                _dumps(event.text),
+                self._close,
+            )
         if kind == "start":
             self._begin(event.start)
             return self._record(self._choice(event.choice), _opening(event), event)
@@ -108,6 +114,16 @@ class Chunks:
         if kind == "finish":
             return first + self._finish(choice, event)
         return first + (self._record(choice, delta, event) if delta else self._note(event))
+
+    def _is_plain(self, event: chat_pb2.ChatEvent) -> bool:
+        """Whether an event of text is nothing but that, as almost always."""
+        return (
+            self._dialect != message_pb2.DIALECT_OPENAI_RESPONSES
+            and not event.delta_extra_json
+            and not event.choice_extra_json
+            and not event.extra_json
+            and not event.logprobs_json
+        )
 
     def _begin(self, start: chat_pb2.StreamStart) -> None:
         self._dialect = start.dialect

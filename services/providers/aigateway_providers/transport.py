@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from httpx_aiohttp import AiohttpTransport
 from httpx_aiohttp.transport import map_aiohttp_exceptions
@@ -32,6 +34,27 @@ _UNSAFE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 """Headers that the transport alone may write: what they say decides where the request ends."""
 _FIRST_FINAL: Final = 200
+
+
+class _Protocol(ResponseHandler):
+    """A connection that parses what has come once.
+
+    aiohttp parses nothing, anew, after each read of a body: that is for what it left when it had paused, which it
+    never has between two chunks of a stream.
+    """
+
+    @override
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+
+class Connector(aiohttp.TCPConnector):
+    """aiohttp's pool of connections to one provider."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = cast("partial[ResponseHandler]", partial(_Protocol, loop=self._loop))
 
 
 class DirectTransport(AiohttpTransport):
@@ -111,9 +134,7 @@ class DirectTransport(AiohttpTransport):
         while message.code < _FIRST_FINAL:
             message, body = await protocol.read()
         body.on_eof(connection.release)
-        return httpx.Response(
-            message.code, headers=message.raw_headers, stream=_Body(connection, body), request=request
-        )
+        return httpx.Response(message.code, headers=message.raw_headers, stream=Body(connection, body), request=request)
 
     def _written(self, request: httpx.Request) -> bytes:
         """The whole request."""
@@ -129,12 +150,14 @@ class DirectTransport(AiohttpTransport):
         )
 
 
-class _Body(httpx.AsyncByteStream):
+class Body(httpx.AsyncByteStream):
     """The body of an answer; its connection goes back to the pool at its end, and is closed before it."""
 
     def __init__(self, connection: Connection, body: StreamReader) -> None:
         self._connection = connection
         self._body = body
+        self.read = body.readany
+        """What has come, once some has; empty at the end. Raises aiohttp's errors; iterating raises httpx'."""
 
     @override
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -17,11 +17,11 @@ import httpx
 from aigateway_common.errors import GatewayError
 from aigateway_common.web import ssl_context
 
-from aigateway_providers.transport import DirectTransport
+from aigateway_providers.transport import Body, Connector, DirectTransport
 from aigateway_providers.watch import Watch, passed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from types import TracebackType
 
     from aigateway_providers.adapter import CallContext
@@ -65,23 +65,34 @@ class UpstreamResponse:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives: one item per read, content-encoding undone."""
-        if "content-encoding" in self._response.headers:
-            source = aiter(self._response.aiter_bytes())
-        else:
-            stream = self._response.stream
-            assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - the transport is asynchronous
-            source = aiter(stream)
-        watch = self._watch
+        watch, read = self._watch, self._reader()
         try:
-            while True:
-                with watch:
-                    chunk = await anext(source)
-                watch.answered()
+            with watch:
+                chunk = await read()
+            watch.answered()
+            while chunk:
                 yield chunk
-        except StopAsyncIteration:
-            return
+                with watch:
+                    chunk = await read()
         except _FOREIGN as error:
             raise _mapped(error, self._settings) from error
+
+    def _reader(self) -> Callable[[], Awaitable[bytes]]:
+        """What reads some of the body, and nothing at its end."""
+        stream = self._response.stream
+        encoded = "content-encoding" in self._response.headers
+        if isinstance(stream, Body) and not encoded:
+            return stream.read
+        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - the transport is asynchronous
+        source = aiter(self._response.aiter_bytes() if encoded else stream)
+
+        async def read() -> bytes:
+            async for chunk in source:
+                if chunk:
+                    return chunk
+            return b""
+
+        return read
 
     async def read(self) -> bytes:
         """The whole body."""
@@ -224,7 +235,7 @@ class Upstream:
 
     def _session(self) -> aiohttp.ClientSession:
         secure = self._base_url.startswith("https:")
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, ssl=ssl_context() if secure else False)
+        connector = Connector(limit=0, keepalive_timeout=60, ssl=ssl_context() if secure else False)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
@@ -246,7 +257,7 @@ _FOREIGN: Final = (httpx.TransportError, httpx.DecodingError, aiohttp.ClientErro
 
 
 def _mapped(error: Exception, settings: ProviderSettings) -> GatewayError:
-    cause = error.__cause__ or error
+    cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__ or error
     provider = settings.name
     details = {"provider": provider}
     if isinstance(error, httpx.DecodingError | httpx.RemoteProtocolError | aiohttp.ClientResponseError):

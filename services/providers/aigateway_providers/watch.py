@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 class Watch:
     """The limits of a call that begins now; every wait for the provider goes into a `with` of it.
 
-    A wait that takes too long is cancelled and ends in `GatewayError` UPSTREAM_TIMEOUT, which says which limit passed.
-    What the caller of the adapter does between two waits counts towards the whole call only.
+    All of them are in the task that makes it. One that takes too long is cancelled and ends in `GatewayError`
+    UPSTREAM_TIMEOUT, which says which limit passed. What the caller of the adapter does between two waits counts
+    towards the whole call only.
     """
 
-    __slots__ = ("_begun", "_cancelling", "_due", "_end", "_handle", "_loop", "_rang", "_settings", "_task")
+    __slots__ = ("_begun", "_cancelling", "_due", "_end", "_handle", "_loop", "_owner", "_rang", "_settings", "_task")
 
     def __init__(self, settings: ProviderSettings) -> None:
         self._settings = settings
@@ -35,14 +36,16 @@ class Watch:
         self._begun = False
         self._handle: asyncio.TimerHandle | None = None
         """Set for `_due` or earlier: when it comes too early it is set again, which is rarer than a read."""
+        owner = asyncio.current_task(self._loop)
+        assert owner is not None  # noqa: S101 - a coroutine makes it
+        self._owner: asyncio.Task[object] = owner
         self._task: asyncio.Task[object] | None = None
         """The task that waits."""
         self._cancelling = 0
         self._rang = False
 
     def __enter__(self) -> Self:
-        task = self._task = asyncio.current_task(self._loop)  # which it need not look for then
-        assert task is not None  # noqa: S101 - a coroutine waits
+        task = self._task = self._owner
         self._cancelling = task.cancelling()
         if self._begun:
             self._due = min(self._end, self._loop.time() + self._settings.idle_timeout)

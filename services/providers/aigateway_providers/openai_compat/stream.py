@@ -20,13 +20,14 @@ from aigateway_providers.openai_compat.response import dump, take_reasoning, to_
 from aigateway_providers.openai_compat.usage import to_usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 DONE: Final = b"[DONE]"
 
 _OF_ONE_CHUNK: Final = ("obfuscation", "x_groq")
 """Fields of the first chunk that are not the same in each."""
 _ABSENT: Final = object()
+_NOTHING: Final[dict[str, Any]] = {}
 
 
 class _ToolCall:
@@ -47,9 +48,11 @@ class _ToolCall:
 class _ChoiceState:
     """What has been seen of one choice."""
 
-    __slots__ = ("calls", "finished", "parts", "started")
+    __slots__ = ("calls", "finished", "parts", "started", "usual")
 
     def __init__(self) -> None:
+        self.usual: dict[str, Any] | None = None
+        """What stands beside the delta of a chunk that tells nothing there."""
         self.parts: dict[str, int] = {}
         """Part numbers by kind, tool calls by `tool_call:<ordinal>`."""
         self.calls: dict[int, _ToolCall] = {}
@@ -76,6 +79,8 @@ class StreamTranslator:
         self._notes = notes
         self._common: dict[str, Any] | None = None
         """The extra fields of `start`, once it is told."""
+        self._usual: dict[str, Any] | None = None
+        """What stands beside the choices of a chunk that tells nothing there; most are the same but for the choices."""
         self._early: dict[str, Any] = {}
         """Extra fields of chunks before the first that says whose they are (Azure's filter results)."""
         self._choices: dict[int, _ChoiceState] = {}
@@ -97,12 +102,8 @@ class StreamTranslator:
         if chunk.get("error"):
             raise from_event(self._provider, chunk["error"])
         choices = chunk.pop("choices", None) or ()
-        usage = _take_usage(chunk)
-        if self._common is None and not choices and not chunk.get("id"):
-            self._early |= _without_head(chunk)
-            return
         begun = len(events)
-        extra = self._start(chunk, events) if self._common is None else self._differing(chunk)
+        usage, extra = (None, _NOTHING) if chunk == self._usual else self._beside(chunk, choices, events)
         for choice in choices:
             self._choice(choice, events)
         if usage:
@@ -110,8 +111,24 @@ class StreamTranslator:
         if len(events) > begun:
             if extra:
                 events[begun].extra_json = dump(extra)
-        else:
+        elif extra or usage:
             self._leftover(extra, events, usage_only=bool(usage))
+
+    def _beside(
+        self, chunk: dict[str, Any], choices: Collection[Any], events: list[chat_pb2.ChatEvent]
+    ) -> tuple[Mapping[str, Any] | None, dict[str, Any]]:
+        """The usage of a chunk, and the extra fields that it has beside its choices; its start, if it is the first."""
+        before = chunk.copy()
+        usage = _take_usage(chunk)
+        if self._common is not None:
+            extra = self._differing(chunk)
+            if not (usage or extra):
+                self._usual = before
+            return usage, extra
+        if choices or chunk.get("id"):
+            return usage, self._start(chunk, events)
+        self._early |= _without_head(chunk)
+        return None, _NOTHING
 
     def close(self) -> list[chat_pb2.ChatEvent]:
         """What is still to be told when the connection ends: usage, of a stream that was cut off after it."""
@@ -151,13 +168,19 @@ class StreamTranslator:
         return chunk
 
     def _choice(self, choice: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> None:
-        index = choice.pop("index", 0)
+        index = choice.get("index", 0)
+        delta = choice.pop("delta", None) or {}
         state = self._choices.get(index)
         new = state is None
         if state is None:
             state = self._choices[index] = _ChoiceState()
+        elif choice == state.usual and len(delta) == 1 and isinstance(text := delta.get("content"), str):
+            if text:
+                events.append(chat_pb2.ChatEvent(choice=index, part=state.part("text"), text=text))
+            return
         begun = len(events)
-        delta = choice.pop("delta", None) or {}
+        before = choice.copy()
+        choice.pop("index", None)
         self._delta(index, state, delta, events)
         native = choice.pop("finish_reason", None)
         if native and not state.finished:
@@ -166,8 +189,11 @@ class StreamTranslator:
             finish = chat_pb2.StreamFinish(reason=to_finish(native, calls=bool(state.calls)), native_reason=native)
             events.append(chat_pb2.ChatEvent(choice=index, finish=finish))
         logprobs = choice.pop("logprobs", None)
-        if logprobs is None and not choice and not delta:
-            return
+        if logprobs is None and not choice:
+            if native is None:
+                state.usual = before
+            if not delta:
+                return
         if len(events) == begun:
             if logprobs is None and not new and not any(choice.values()) and not any(delta.values()):
                 return
@@ -186,11 +212,6 @@ class StreamTranslator:
     def _delta(self, index: int, state: _ChoiceState, delta: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> None:
         """Add the events of a delta and take what they tell out of it; explicit nulls stay, as the host wrote them."""
         content = delta.get("content")
-        if len(delta) == 1 and isinstance(content, str):  # as almost always
-            del delta["content"]
-            if content:
-                events.append(chat_pb2.ChatEvent(choice=index, part=state.part("text"), text=content))
-            return
         delta.pop("role", None)
         if reasoning := take_reasoning(delta):
             events.append(chat_pb2.ChatEvent(choice=index, part=state.part("reasoning"), reasoning=reasoning))
