@@ -24,7 +24,27 @@ _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJK
 """What the name of a header may hold: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2"""
 _VALUE: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 """What its value may hold: https://www.rfc-editor.org/rfc/rfc9110#section-5.5"""
+_CONNECTION: Final = b"connection: "
+_TELLING: Final = (_CONNECTION, b"content-length: ")
+"""How the lines begin that say how long the body is, and whether the connection ends with it."""
+_MAX_NAMES: Final = 256
 _BODILESS: Final = frozenset({204, 304})
+
+
+class _Beginnings(dict[bytes, bytes]):
+    """How the line of each header begins, by its name; one that was seen is not looked through again."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        """Raises RuntimeError for what is no name."""
+        if not name or name.translate(None, _TOKEN):
+            raise RuntimeError("the name of a header holds what no name has")
+        beginning = b"%b: " % name.lower()
+        if len(self) < _MAX_NAMES:
+            self[name] = beginning
+        return beginning
+
+
+_beginnings: Final = _Beginnings()
 
 
 class Answer:
@@ -63,30 +83,30 @@ class Answer:
 
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         cycle = self._cycle
-        fields = [(name.lower(), value) for name, value in (*cycle.default_headers, *headers)]
-        if b"".join([name for name, _ in fields]).translate(None, _TOKEN):
-            raise RuntimeError("the name of a header holds what no name has")
+        fields = [*cycle.default_headers, *headers]
         if b"".join([value for _, value in fields]).translate(None, _VALUE):
             raise RuntimeError("the value of a header holds what no value has")
-        lines = [b"%b: %b\r\n" % field for field in fields]
-        self._left = self._length(fields)
+        beginnings = _beginnings
+        lines = [beginnings[name] + value for name, value in fields]
+        telling = [line for line in lines if line.startswith(_TELLING)]
+        self._left = self._length(telling)
         if self._left is None and (status in _BODILESS or cycle.scope["method"] == "HEAD"):
             self._left = 0
         elif self._left is None:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        if not cycle.keep_alive and not any(name == b"connection" for name, _ in fields):
-            lines.append(b"connection: close\r\n")
-        self._head = b"%b%b\r\n" % (STATUS_LINE[status], b"".join(lines))
+            lines.append(b"transfer-encoding: chunked")
+        if not cycle.keep_alive and not any(line.startswith(_CONNECTION) for line in telling):
+            lines.append(b"connection: close")
+        self._head = b"\r\n".join([STATUS_LINE[status][:-2], *lines, b"\r\n"])
         self._begun = True
         cycle.waiting_for_100_continue = False
 
-    def _length(self, fields: list[tuple[bytes, bytes]]) -> int | None:
+    def _length(self, telling: list[bytes]) -> int | None:
         """The length that the headers give the body; notes what they say of the connection."""
         length: int | None = None
-        for name, value in fields:
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"connection" and b"close" in value.lower():
+        for line in telling:
+            if not line.startswith(_CONNECTION):
+                length = int(line.partition(b":")[2])
+            elif b"close" in line.lower():
                 self._cycle.keep_alive = False
         return length
 
