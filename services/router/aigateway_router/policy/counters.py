@@ -13,20 +13,25 @@ if TYPE_CHECKING:
 Kind = Literal["requests", "tokens"]
 
 
-class Charge(NamedTuple):
-    """What one call adds to one counter."""
+class Charge:
+    """What one call adds to one counter.
 
-    subject: str
-    """Whose counter: `key:ID` or `project:ID`."""
-    kind: Kind
-    limit: int
-    """What the counter may come to."""
-    cost: int
+    Args:
+        subject: Whose counter: `key:ID` or `project:ID`.
+        kind: What is counted.
+        limit: What the counter may come to.
+        cost: What is added.
+    """
 
-    @property
-    def name(self) -> str:
-        """The counter's name."""
-        return f"{self.subject}:{self.kind}"
+    __slots__ = ("cost", "kind", "limit", "name", "subject")
+
+    def __init__(self, subject: str, kind: Kind, limit: int, cost: int) -> None:
+        self.subject = subject
+        self.kind = kind
+        self.limit = limit
+        self.cost = cost
+        self.name = f"{subject}:{kind}"
+        """The counter's."""
 
 
 class Taken(NamedTuple):
@@ -72,13 +77,14 @@ class MemoryCounters:
         minute, elapsed = self._now()
         if minute != self._swept:
             self._sweep(minute)
-        readings = tuple([self._reading(charge.name, minute, elapsed) for charge in charges])
+        counters = [self._counter(charge.name, minute) for charge in charges]
+        readings = tuple([Reading(counter.previous, counter.current, elapsed) for counter in counters])
         granted = True
         for reading, charge in zip(readings, charges, strict=True):
             granted = granted and reading.used + charge.cost <= charge.limit
         if granted:
-            for charge in charges:
-                self._counters.setdefault(charge.name, Counter(minute)).add(minute, charge.cost)
+            for counter, charge in zip(counters, charges, strict=True):
+                counter.current += charge.cost
         return Taken(granted, minute, readings, self)
 
     def settle(self, minute: int, changes: Sequence[tuple[str, int]]) -> None:
@@ -97,12 +103,13 @@ class MemoryCounters:
         minute, elapsed = divmod(self._clock(), MINUTE)
         return int(minute), elapsed
 
-    def _reading(self, name: str, minute: int, elapsed: float) -> Reading:
+    def _counter(self, name: str, minute: int) -> Counter:
         counter = self._counters.get(name)
         if counter is None:
-            return Reading(0, 0, elapsed)
-        counter.roll(minute)
-        return Reading(counter.previous, counter.current, elapsed)
+            counter = self._counters[name] = Counter(minute)
+        elif minute > counter.minute:
+            counter.roll(minute)
+        return counter
 
     def _sweep(self, minute: int) -> None:
         self._swept = minute

@@ -154,14 +154,15 @@ def _charges(limited: list[tuple[str, CallLimits]], estimate: Estimate | None) -
 
 def _tightest(kind: Kind, taken: Taken, charges: list[Charge]) -> gateway_service_pb2.LimitState | None:
     """What is left of the limit of `kind` that is nearest to its end."""
-    found = [
-        (charge.limit, reading.plus(charge.cost) if taken.granted else reading)
-        for charge, reading in zip(charges, taken.readings, strict=True)
-        if charge.kind == kind
-    ]
-    if len(found) > 1:
-        found = [min(found, key=lambda one: one[1].remaining(one[0]))]
-    return _state(*found[0]) if found else None
+    found: Charge | None = None
+    least, after = 0, None
+    for charge, reading in zip(charges, taken.readings, strict=True):
+        if charge.kind == kind:
+            now = reading.plus(charge.cost) if taken.granted else reading
+            left = now.remaining(charge.limit)
+            if found is None or left < least:
+                found, least, after = charge, left, now
+    return None if found is None or after is None else _state(found.limit, after)
 
 
 def _state(limit: int, reading: Reading) -> gateway_service_pb2.LimitState:
