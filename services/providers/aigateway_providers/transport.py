@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from aiohttp.connector import Connection
+    from aiohttp.http_parser import RawResponseMessage
     from aiohttp.streams import StreamReader
 
 _UNSAFE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -90,14 +91,24 @@ class DirectTransport(AiohttpTransport):
 
     @override
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        if request.method != "POST" or self.proxy is not None or url.userinfo:
+        if (
+            request.method != "POST"
+            or not self.reaches(request.url)
+            or not isinstance(request.stream, httpx.ByteStream)
+        ):
             return await super().handle_async_request(request)
-        if not isinstance(request.stream, httpx.ByteStream):
-            return await super().handle_async_request(request)
+        message, body = await self.post(request.url, request.headers, request.content)
+        return httpx.Response(message.code, headers=message.raw_headers, stream=body, request=request)
+
+    def reaches(self, url: httpx.URL) -> bool:
+        """Whether `post` can be used for `url`."""
+        return self.proxy is None and not url.userinfo
+
+    async def post(self, url: httpx.URL, headers: httpx.Headers, content: bytes) -> tuple[RawResponseMessage, Body]:
+        """Send a request without making httpx's objects of it and its answer. Raises httpx's and aiohttp's errors."""
         connection = await self._connect(url)
         try:
-            return await self._exchange(connection, request)
+            return await self._exchange(connection, self._written(url, headers, content))
         except HttpProcessingError as error:
             connection.close()
             raise httpx.RemoteProtocolError("this is no HTTP answer") from error
@@ -124,25 +135,24 @@ class DirectTransport(AiohttpTransport):
             with map_aiohttp_exceptions():
                 raise
 
-    async def _exchange(self, connection: Connection, request: httpx.Request) -> httpx.Response:
+    async def _exchange(self, connection: Connection, written: bytes) -> tuple[RawResponseMessage, Body]:
         protocol = connection.protocol
         if protocol is None or protocol.transport is None:
             raise aiohttp.ServerDisconnectedError
         protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-        protocol.transport.write(self._written(request))
+        protocol.transport.write(written)
         message, body = await protocol.read()
         while message.code < _FIRST_FINAL:
             message, body = await protocol.read()
         body.on_eof(connection.release)
-        return httpx.Response(message.code, headers=message.raw_headers, stream=Body(connection, body), request=request)
+        return message, Body(connection, body)
 
-    def _written(self, request: httpx.Request) -> bytes:
+    def _written(self, url: httpx.URL, headers: httpx.Headers, content: bytes) -> bytes:
         """The whole request."""
-        lines = self._lines if request.headers is self._headers else _lines(request.headers)
-        host = b"" if "host" in request.headers else b"host: %b\r\n" % request.url.netloc
-        content = request.content
+        lines = self._lines if headers is self._headers else _lines(headers)
+        host = b"" if "host" in headers else b"host: %b\r\n" % url.netloc
         return b"POST %b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
-            request.url.raw_path,
+            url.raw_path,
             host,
             lines,
             len(content),

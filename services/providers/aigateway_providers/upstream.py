@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Self
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined] # not in the stubs
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 """The largest whole answer taken, the same as the largest gRPC message."""
+_OK: Final = 200
 _SLICE: Final = 256 * 1024
 """Bytes of a body that are written at once; a larger one goes in slices, and other calls go on between them."""
 
@@ -40,20 +42,35 @@ _JSON_HEADERS: Final = (
 )
 
 
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+
 class UpstreamResponse:
     """An answer whose status is known and whose body is still to be read. Close it, or use it as a context manager."""
 
-    __slots__ = ("_place", "_response", "_settings", "_watch", "headers", "status")
+    __slots__ = ("_encoded", "_head", "_place", "_settings", "_stream", "_watch", "status")
 
     def __init__(
-        self, response: httpx.Response, settings: ProviderSettings, watch: Watch, place: asyncio.Semaphore
+        self,
+        status: int,
+        head: RawHeaders,
+        stream: httpx.AsyncByteStream,
+        settings: ProviderSettings,
+        watch: Watch,
+        place: asyncio.Semaphore,
     ) -> None:
-        self._response = response
+        self._head = head
+        self._stream = stream
         self._place: asyncio.Semaphore | None = place
         self._settings = settings
         self._watch = watch
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = response.headers
+        self._encoded = any(name.lower() == b"content-encoding" for name, _ in head)
+        self.status = status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By name in whichever case."""
+        return httpx.Headers(self._head)
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,12 +96,11 @@ class UpstreamResponse:
 
     def _reader(self) -> Callable[[], Awaitable[bytes]]:
         """What reads some of the body, and nothing at its end."""
-        stream = self._response.stream
-        encoded = "content-encoding" in self._response.headers
-        if isinstance(stream, Body) and not encoded:
+        stream = self._stream
+        if isinstance(stream, Body) and not self._encoded:
             return stream.read
-        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - the transport is asynchronous
-        source = aiter(self._response.aiter_bytes() if encoded else stream)
+        decoded = httpx.Response(self.status, headers=self._head, stream=stream).aiter_bytes
+        source = aiter(decoded() if self._encoded else stream)
 
         async def read() -> bytes:
             async for chunk in source:
@@ -113,7 +129,7 @@ class UpstreamResponse:
         """Give the connection back, or close it when the body was not read to its end."""
         self._watch.stop()
         try:
-            await self._response.aclose()
+            await self._stream.aclose()
         finally:
             place, self._place = self._place, None
             if place is not None:
@@ -168,26 +184,39 @@ class Upstream:
         Raises:
             GatewayError: UPSTREAM_UNREACHABLE or UPSTREAM_TIMEOUT.
         """
-        request = self._request(method, path, body or b"", headers)
+        url, fields = self._url(path), self._fields(headers)
         await self._places.acquire()
         try:
-            return await self._send(request, context)
+            return await self._send(method, url, fields, body or b"", context)
         except BaseException:
             self._places.release()
             raise
 
-    async def _send(self, request: httpx.Request, context: CallContext) -> UpstreamResponse:
+    async def _send(
+        self, method: str, url: httpx.URL, fields: httpx.Headers, body: bytes, context: CallContext
+    ) -> UpstreamResponse:
         watch = Watch(self._settings)
         started = time.perf_counter_ns()
         try:
             with watch:
-                response = await self._transport.handle_async_request(request)
+                status, head, stream = await self._exchange(method, url, fields, body)
         except _FOREIGN as error:
             raise _mapped(error, self._settings) from error
         finally:
             context.upstream_ns += time.perf_counter_ns() - started
-        context.upstream_status = response.status_code
-        return UpstreamResponse(response, self._settings, watch, self._places)
+        context.upstream_status = status
+        return UpstreamResponse(status, head, stream, self._settings, watch, self._places)
+
+    async def _exchange(
+        self, method: str, url: httpx.URL, fields: httpx.Headers, body: bytes
+    ) -> tuple[int, RawHeaders, httpx.AsyncByteStream]:
+        """Status, headers and body of the answer."""
+        if method == "POST" and len(body) <= _SLICE and self._transport.reaches(url):
+            message, content = await self._transport.post(url, fields, body)
+            return message.code, message.raw_headers, content
+        response = await self._transport.handle_async_request(self._request(method, url, fields, body))
+        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - the transport is asynchronous
+        return response.status_code, response.headers.raw, response.stream
 
     async def fetch(
         self,
@@ -198,25 +227,26 @@ class Upstream:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Send one request and read the whole answer: status, headers and body."""
+        """Send one request and read the whole answer: status, headers and body; no headers where it succeeded."""
         response = await self.send(method, path, context=context, body=body, headers=headers)
         started = time.perf_counter_ns()
         async with response:
             content = await response.read()
         context.upstream_ns += time.perf_counter_ns() - started
-        return response.status, response.headers, content
+        return response.status, {} if response.status == _OK else response.headers, content
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._transport.aclose()
 
-    def _request(self, method: str, path: str, body: bytes, more: Mapping[str, str] | None) -> httpx.Request:
+    def _fields(self, more: Mapping[str, str] | None) -> httpx.Headers:
+        return httpx.Headers([*self._headers.multi_items(), *more.items()]) if more else self._headers
+
+    def _request(self, method: str, url: httpx.URL, fields: httpx.Headers, body: bytes) -> httpx.Request:
         """The request; aiohttp adds `host`, and the length of what goes in one piece.
 
         Given as `content`, a body has httpx look through all headers for each request, which takes ten microseconds.
         """
-        url = self._url(path)
-        fields = httpx.Headers([*self._headers.multi_items(), *more.items()]) if more else self._headers
         if len(body) > _SLICE:
             sized = [*fields.multi_items(), ("content-length", str(len(body)))]
             return httpx.Request(method, url, headers=sized, content=_slices(body), extensions=self._extensions)
