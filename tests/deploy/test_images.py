@@ -1,7 +1,7 @@
 """Each image holds what its service imports, and starts with nothing else installed.
 
-No container engine is needed: a fresh environment with an image's own lock stands for it. The Dockerfile itself is read
-by hadolint, and not built.
+No container engine is needed: a fresh environment with an image's own lock stands for it, and hadolint reads the
+Dockerfile. `test_built_images` has them built and run.
 """
 
 from __future__ import annotations
