@@ -117,6 +117,21 @@ def test_the_dockerfile_needs_neither_root_nor_a_shell_to_run() -> None:
     assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
 
 
+def test_the_base_is_named_by_its_digest() -> None:
+    text = (ROOT / "deploy/docker/Dockerfile").read_text()
+    assert re.search(r"^ARG PYTHON_IMAGE=docker\.io/library/python:[\w.-]+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
+
+
+def test_an_image_of_others_is_the_same_one_everywhere() -> None:
+    named: dict[str, set[str]] = {}
+    for path in (ROOT / "deploy").rglob("*.yaml"):
+        for reference in re.findall(r"^ +image: (\S+)$", path.read_text(), re.MULTILINE):
+            named.setdefault(reference.partition(":")[0], set()).add(reference)
+    others = {name: found for name, found in named.items() if ":" in "".join(found) and "aigateway" not in name}
+    assert {"redis", "postgres", "prom/prometheus", "ollama/ollama"} <= set(others)
+    assert [found for found in others.values() if len(found) > 1] == []
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
