@@ -6,7 +6,7 @@ PROTOS := $(wildcard protos/aigateway/v1/*.proto)
 SERVICES := $(wildcard protos/aigateway/v1/*_service.proto)
 STUBS := protos/gen/python
 
-.PHONY: help install run test test-slow chaos soak check lint types protos protos-check lock lock-check docs docs-check envoy breaking bench bench-peers bench-parts clean format images sbom
+.PHONY: help install run test test-slow chaos soak images-test check lint types protos protos-check lock lock-check docs docs-check envoy breaking bench bench-peers bench-parts clean format images sbom
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -41,7 +41,10 @@ soak: install ## mixed load for MINUTES, and whether any process grows
 	AIGATEWAY_SOAK_MINUTES=$(MINUTES) $(BIN)/pytest tests/chaos/test_soak.py -s -q
 
 test-slow: install ## run the tests that install what each image holds
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m "slow and not images"
+
+images-test: install ## build every image with buildah, as root, and run what it holds
+	$(BIN)/pytest tests/deploy/test_built_images.py -m images -s -q
 
 check: install lock-check protos-check docs-check lint types test-slow test ## everything that CI runs
 
@@ -108,7 +111,7 @@ lock-check: install ## fail when the locks do not fit pyproject.toml
 ENGINE ?= docker
 REGISTRY ?= localhost/aigateway
 VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-# Pin what you ship: PYTHON_IMAGE=docker.io/library/python:3.12-slim-bookworm@sha256:…
+# Another base than the one that the Dockerfile pins.
 PYTHON_IMAGE ?=
 images: ## build the images of all services (ENGINE, REGISTRY, VERSION, PYTHON_IMAGE)
 	for service in $(IMAGES); do \

@@ -1,7 +1,7 @@
 """Each image holds what its service imports, and starts with nothing else installed.
 
-No container engine is needed: a fresh environment with an image's own lock stands for it. The Dockerfile itself is read
-by hadolint, and not built.
+No container engine is needed: a fresh environment with an image's own lock stands for it, and hadolint reads the
+Dockerfile. `test_built_images` has them built and run.
 """
 
 from __future__ import annotations
@@ -115,6 +115,21 @@ def test_the_dockerfile_needs_neither_root_nor_a_shell_to_run() -> None:
     assert "STOPSIGNAL SIGTERM" in final
     assert "\nHEALTHCHECK" not in final
     assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+
+
+def test_the_base_is_named_by_its_digest() -> None:
+    text = (ROOT / "deploy/docker/Dockerfile").read_text()
+    assert re.search(r"^ARG PYTHON_IMAGE=docker\.io/library/python:[\w.-]+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
+
+
+def test_an_image_of_others_is_the_same_one_everywhere() -> None:
+    named: dict[str, set[str]] = {}
+    for path in (ROOT / "deploy").rglob("*.yaml"):
+        for reference in re.findall(r"^ +image: (\S+)$", path.read_text(), re.MULTILINE):
+            named.setdefault(reference.partition(":")[0], set()).add(reference)
+    others = {name: found for name, found in named.items() if ":" in "".join(found) and "aigateway" not in name}
+    assert {"redis", "postgres", "prom/prometheus", "ollama/ollama"} <= set(others)
+    assert [found for found in others.values() if len(found) > 1] == []
 
 
 @pytest.fixture(scope="module")

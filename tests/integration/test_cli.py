@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.gateway import Gateway, command, environment
+from support.gateway import Gateway, command, environment, start
 from support.ledger import wait_for
 
 
@@ -150,6 +150,23 @@ def test_a_taken_port_is_said_with_the_fix(sandbox: Gateway, tmp_path: Path) -> 
     assert got.returncode == 2
     assert "choose another with --port" in got.stderr
     assert "Traceback" not in got.stderr
+
+
+@pytest.mark.parametrize("given", [("up", "--port", "0"), ("up", "--port", "0", "--split"), ("serve", "usage")])
+def test_a_data_folder_that_cannot_be_had_is_said_with_the_fix(tmp_path: Path, given: tuple[str, ...]) -> None:
+    (tmp_path / "file").touch()
+    got = run(tmp_path, *given, "--grpc-port", "0", "--data-dir", "file")
+    assert got.returncode == 2, got.stderr
+    assert f"{tmp_path / 'file'}: nothing can be kept there" in got.stderr
+    assert "--data-dir" in got.stderr
+    assert "Traceback" not in got.stderr
+
+
+def test_a_service_that_keeps_nothing_needs_no_data_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    env = environment(None)
+    running = start(tmp_path, env, "serve", "provider:sandbox", "--grpc-port", "0", "--data-dir", "file")
+    assert running.stop() == 0, running.text()
 
 
 @pytest.mark.parametrize("topology", ["embedded", "split", "workers"])

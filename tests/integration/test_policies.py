@@ -12,10 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
-from support import postgres, redis
+from support import postgres
 from support.cases import CASES, Case
 from support.gateway import Gateway, Running, environment, start
 from support.ledger import wait_for
+from support.redis import RedisServer
 from support.replay import Answer, Sent, Upstream
 
 ADMIN = "operator-key-0123456789"
@@ -107,15 +108,11 @@ class Cluster:
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path) -> Any:
+async def cluster(tmp_path: Path, redis_server: RedisServer) -> Any:
     config = tmp_path / "aigateway.yaml"
     config.write_text("prices: {'openai/*': {input: 1000, output: 1000}}\n")
-    with (
-        postgres.running() as database,
-        redis.running() as counters,
-        Upstream(BY_NAME["openai"].whole) as upstream,
-    ):
-        shared = {"ADMIN_API_KEY": ADMIN, "REDIS_URL": counters.url, "DATABASE_URL": await database.create()}
+    with postgres.running() as database, Upstream(BY_NAME["openai"].whole) as upstream:
+        shared = {"ADMIN_API_KEY": ADMIN, "REDIS_URL": redis_server.url, "DATABASE_URL": await database.create()}
         with started(tmp_path, config, environment(upstream.url, "openai") | shared) as running:
             yield running
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -73,8 +74,18 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-W", "error::DeprecationWarning:aigateway", "-m", "aigateway_launcher", *arguments]
 
 
-def start(folder: Path, env: dict[str, str], *arguments: str, before: Sequence[str] = ()) -> Running:
-    """Start `aigateway ARGUMENTS…`, `before` standing before the command, and wait until it says that it is ready."""
+def start(
+    folder: Path,
+    env: dict[str, str],
+    *arguments: str,
+    before: Sequence[str] = (),
+    program: Callable[..., list[str]] | None = None,
+) -> Running:
+    """Start `aigateway ARGUMENTS…`, `before` standing before the command, and wait until it says that it is ready.
+
+    `program` makes the command of the arguments, where it is not this checkout's; the last one is the file descriptor
+    at which the gateway says it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     log = (
         folder / f"{'-'.join(a for a in arguments[:2] if not a.startswith('-')).replace(':', '-')}-{time.time_ns()}.log"
@@ -82,7 +93,7 @@ def start(folder: Path, env: dict[str, str], *arguments: str, before: Sequence[s
     reader, writer = os.pipe()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*before, *command(*arguments, "--ready-fd", str(writer))],
+            [*before, *(program or command)(*arguments, "--ready-fd", str(writer))],
             env=env,
             cwd=folder,
             pass_fds=(writer,),
@@ -92,24 +103,28 @@ def start(folder: Path, env: dict[str, str], *arguments: str, before: Sequence[s
         )
     os.close(writer)
     try:
-        line = _read_all(reader, START_SECONDS)
+        addresses = _addresses(reader, START_SECONDS)
     finally:
         os.close(reader)
-    if not line:
+    if addresses is None:
         process.kill()
         process.wait()
         raise AssertionError(f"the gateway did not start:\n{log.read_text()}")
-    return Running(process, json.loads(line), log)
+    return Running(process, addresses, log)
 
 
-def _read_all(reader: int, seconds: float) -> bytes:
+def _addresses(reader: int, seconds: float) -> dict[str, Any] | None:
+    """What the gateway writes once it is ready; who else holds the pipe may hold it on."""
     end, data = time.monotonic() + seconds, b""
     while select.select([reader], [], [], max(0, end - time.monotonic()))[0]:
         piece = os.read(reader, 65536)
         if not piece:
-            return data
+            return None
         data += piece
-    return b""
+        with contextlib.suppress(json.JSONDecodeError):  # there is more to come
+            found: dict[str, Any] = json.loads(data)
+            return found
+    return None
 
 
 @dataclass

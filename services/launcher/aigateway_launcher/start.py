@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -42,6 +43,7 @@ def up(overrides: Overrides, *, split: bool, ready_fd: int | None, lifeline_fd: 
     if split and plan.workers > 1:
         text = f"`--split` runs one process per service, so it cannot have {plan.workers} workers; choose one of them"
         raise ConfigurationError([Problem("--workers", text)])
+    _check_data_dir(plan, topology.everything(plan))
 
     def ready(addresses: Addresses) -> None:
         _settle()
@@ -66,6 +68,7 @@ def serve(
     source = Source(overrides, Worker.parse(worker) if worker else None)
     plan = source.of(_prepared(overrides, source.files))
     group = topology.parse_group(services, plan)
+    _check_data_dir(plan, group)
     log = logs.get("launcher")
 
     def ready(addresses: Addresses) -> None:
@@ -129,6 +132,21 @@ def _prepared(overrides: Overrides, files: HeldFiles) -> Plan:
         serving.set_batch_scheduling()
     serving.install_uvloop()
     return plan
+
+
+def _check_data_dir(plan: Plan, group: topology.Group) -> None:
+    """Refuse to start where the data folder cannot hold what `group` keeps in it: the ledger's file, and the outbox."""
+    outbox = group.router and (group.usage or plan.targets.usage is not None)
+    if not outbox and not (group.usage and str(plan.data_dir) in plan.usage.database_url):
+        return
+    try:
+        plan.data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=plan.data_dir):
+            pass
+    except OSError as error:
+        hint = "choose another with --data-dir; a container needs a volume there"
+        text = f"nothing can be kept there: {error.strerror}; {hint}"
+        raise ConfigurationError([Problem(str(plan.data_dir), text)]) from error
 
 
 def _until_stopped(run: Callable[[asyncio.Event], Awaitable[None]], lifeline_fd: int | None) -> None:

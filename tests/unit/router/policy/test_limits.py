@@ -1,36 +1,32 @@
-"""Limits per minute: what fits, what is given back, and that no minute pays for another. Time is the test's."""
+"""Limits per minute: what fits, what is given back, and that no minute pays for another, wherever it is counted.
+
+Time is the test's.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections import defaultdict
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from aigateway_common.errors import GatewayError
 from aigateway_router.callers import Caller
-from aigateway_router.policy.counters import Charge, MemoryCounters
-from aigateway_router.policy.limits import DEFAULT_OUTPUT, Estimate, Limits, LimitState
+from aigateway_router.policy.limits import DEFAULT_OUTPUT, Estimate, Hold, Limits, LimitState
 from aigateway_router.policy.minutes import Reading
-from aigateway_router.policy.places import OwnPlaces
 from aigateway_router.settings import CallLimits
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from support.limit_stores import KINDS, Kind, Store, opened, reading
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 6000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def limits() -> tuple[Limits, Clock]:
-    clock = Clock()
-    return Limits(MemoryCounters(clock)), clock
+def limits(store: Store) -> Limits:
+    return Limits(store.member(), store.places())
 
 
 def caller(project: CallLimits | None = None, **of_key: int) -> Caller:
@@ -46,36 +42,36 @@ async def denied(limits: Limits, caller: Caller, estimate: Estimate | None = Non
     return caught.value
 
 
-async def test_calls_a_minute_end_with_the_time_to_wait() -> None:
-    own, clock = limits()
+async def test_calls_a_minute_end_with_the_time_to_wait(store: Store) -> None:
+    own = limits(store)
     for left in (1, 0):
         hold = await own.admit(caller(requests_per_minute=2), Estimate(5, 5))
         assert hold.requests == LimitState(limit=2, remaining=left, reset_ms=120_000)
         assert hold.tokens is None
         hold.end()
-    clock.now += 15
+    store.clock.sleep(15)
     error = await denied(own, caller(requests_per_minute=2))
     assert error.message == "the limit of this key, 2 calls a minute, is reached; try again in 75 s"
     assert error.retry_after == pytest.approx(75)
     assert error.details == {"limit_requests": "2", "remaining_requests": "0", "reset_requests_ms": "105000"}
-    clock.now += 74
+    store.clock.sleep(74)
     await denied(own, caller(requests_per_minute=2))
-    clock.now += 1
+    store.clock.sleep(1)
     await own.admit(caller(requests_per_minute=2), None)
 
 
-async def test_there_is_no_burst_of_twice_the_limit_where_two_minutes_meet() -> None:
-    own, clock = limits()
-    clock.now += 59
+async def test_there_is_no_burst_of_twice_the_limit_where_two_minutes_meet(store: Store) -> None:
+    own = limits(store)
+    store.clock.sleep(59)
     for _ in range(60):
         await own.admit(caller(requests_per_minute=60), None)
-    clock.now += 2
+    store.clock.sleep(2)
     await own.admit(caller(requests_per_minute=60), None)  # one of the sixty is 60 seconds away by now
     await denied(own, caller(requests_per_minute=60))
 
 
-async def test_key_and_project_count_both_and_the_message_says_which_refused() -> None:
-    own, _ = limits()
+async def test_key_and_project_count_both_and_the_message_says_which_refused(store: Store) -> None:
+    own = limits(store)
     project = CallLimits(requests_per_minute=2, tokens_per_minute=1000)
     one = caller(project, requests_per_minute=100, tokens_per_minute=5000)
     other = replace(one, key_id="key-2")
@@ -97,40 +93,44 @@ async def test_key_and_project_count_both_and_the_message_says_which_refused() -
     assert (await own.admit(other, Estimate(100, 700))).requests == LimitState(limit=2, remaining=0, reset_ms=120_000)
 
 
-async def test_tokens_are_put_right_by_fact() -> None:
-    own, _ = limits()
+async def test_tokens_are_put_right_by_fact(store: Store) -> None:
+    own = limits(store)
     mine = caller(tokens_per_minute=1000)
     less = await own.admit(mine, Estimate(100, 900))
     await denied(own, mine, Estimate(1, 0))
     less.used = 150
     less.end()
+    await store.settled()
     more = await own.admit(mine, Estimate(100, 100))
     assert more.tokens is not None
     assert more.tokens.remaining == 650
     more.used = 849
     more.end()
+    await store.settled()
     last = await own.admit(mine, Estimate(1, 0))
     assert last.tokens is not None
     assert last.tokens.remaining == 0
     more.end()
+    await store.settled()
     await denied(own, mine, Estimate(1, 0))
 
 
-async def test_a_call_that_was_refused_takes_nothing() -> None:
-    own, _ = limits()
+async def test_a_call_that_was_refused_takes_nothing(store: Store) -> None:
+    own = limits(store)
     mine = caller(requests_per_minute=1, tokens_per_minute=100, concurrent_calls=1)
     for _ in range(3):
         await denied(own, mine, Estimate(101, 0))
     assert (await own.admit(mine, Estimate(100, 0))).requests == LimitState(limit=1, remaining=0, reset_ms=120_000)
 
 
-async def test_an_answer_of_no_given_length_never_makes_a_call_too_large() -> None:
-    own, _ = limits()
+async def test_an_answer_of_no_given_length_never_makes_a_call_too_large(store: Store) -> None:
+    own = limits(store)
     assert Estimate(10, None).within(1_000_000) == 10 + DEFAULT_OUTPUT
     hold = await own.admit(caller(tokens_per_minute=100), Estimate(10, None))
     assert hold.tokens == LimitState(limit=100, remaining=0, reset_ms=120_000)
     hold.used = 30
     hold.end()
+    await store.settled()
     error = await denied(own, caller(tokens_per_minute=100), Estimate(10, 200))
     assert error.message == (
         "the limit of this key is 100 tokens a minute, and this call alone may use 210; "
@@ -139,9 +139,8 @@ async def test_an_answer_of_no_given_length_never_makes_a_call_too_large() -> No
     assert error.retry_after is None
 
 
-async def test_calls_at_the_same_time_are_let_in_as_others_end() -> None:
-    places = OwnPlaces()
-    own = Limits(MemoryCounters(Clock()), places)
+async def test_calls_at_the_same_time_are_let_in_as_others_end(store: Store) -> None:
+    own = limits(store)
     mine = caller(CallLimits(concurrent_calls=3), concurrent_calls=2)
     first, second = await own.admit(mine, None), await own.admit(mine, None)
     error = await denied(own, mine)
@@ -152,27 +151,17 @@ async def test_calls_at_the_same_time_are_let_in_as_others_end() -> None:
     assert (await denied(own, other)).message.startswith("the limit of the project `search`, 3 calls")
     for hold in (first, first, second, third):
         hold.end()
-    assert not places.held
+    assert store.kept() == 0
 
 
-async def test_a_caller_without_limits_costs_no_counter() -> None:
-    counters = MemoryCounters(Clock())
-    own = Limits(counters)
+async def test_a_caller_without_limits_costs_no_counter(store: Store) -> None:
+    own = limits(store)
     hold = await own.admit(caller(), Estimate(1, 1))
     hold.used = 5
     hold.end()
     assert (hold.requests, hold.tokens, caller().counts_tokens) == (None, None, False)
-    assert not counters._counters
-
-
-async def test_counters_that_nobody_uses_are_forgotten() -> None:
-    clock = Clock()
-    counters = MemoryCounters(clock)
-    for number in range(100):
-        await counters.take([Charge(f"key:{number}", "requests", 1, 1)])
-    clock.now += 121
-    await counters.take([Charge("key:new", "requests", 1, 1)])
-    assert list(counters._counters) == ["key:new:requests"]
+    await store.settled()
+    assert store.kept() == 0
 
 
 @given(
@@ -203,18 +192,20 @@ class Reservations(RuleBasedStateMachine):
 
     LIMIT = 500
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store, runner: asyncio.Runner, key_id: str) -> None:
         super().__init__()
-        self.clock = Clock()
-        self.counters = MemoryCounters(self.clock)
-        self.limits = Limits(self.counters)
-        self.caller = caller(tokens_per_minute=self.LIMIT)
-        self.open: list[tuple[int, int, object]] = []
+        self.store = store
+        self.runner = runner
+        self.limits = limits(store)
+        self.caller = replace(caller(tokens_per_minute=self.LIMIT), key_id=key_id)
+        self.open: list[tuple[int, int, Hold]] = []
         self.facts: dict[int, int] = defaultdict(int)
         """Tokens of ended calls, by the minute that they began in."""
+        store.clock.sleep(-store.clock.now % 60)  # each run of the same steps comes to the same
 
-    def minute(self) -> int:
-        return int(self.clock.now // 60)
+    def now(self) -> tuple[int, float]:
+        minute, elapsed = divmod(self.store.clock.now, 60)
+        return int(minute), elapsed
 
     def expected(self, minute: int) -> int:
         return self.facts[minute] + sum(cost for begun, cost, _ in self.open if begun == minute)
@@ -223,10 +214,10 @@ class Reservations(RuleBasedStateMachine):
     def reserve(self, prompt: int, output: int | None) -> None:
         estimate = Estimate(prompt, output)
         cost = estimate.within(self.LIMIT)
-        now, share = self.minute(), 1 - (self.clock.now % 60) / 60
-        used = self.expected(now) + math.ceil(self.expected(now - 1) * share)
+        now, elapsed = self.now()
+        used = self.expected(now) + math.ceil(self.expected(now - 1) * (1 - elapsed / 60))
         try:
-            hold = asyncio.run(self.limits.admit(self.caller, estimate))
+            hold = self.runner.run(self.limits.admit(self.caller, estimate))
         except GatewayError:
             assert used + cost > self.LIMIT
         else:
@@ -237,21 +228,39 @@ class Reservations(RuleBasedStateMachine):
     def settle(self, data: st.DataObject, used: int) -> None:
         if self.open:
             begun, _, hold = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
-            hold.used = used  # type: ignore[attr-defined]
-            hold.end()  # type: ignore[attr-defined]
+            hold.used = used
+            self.runner.run(self._ended(hold))
             self.facts[begun] += used
 
     @rule(seconds=st.sampled_from([1, 7, 20, 59, 60, 61, 130]))
     def wait(self, seconds: int) -> None:
-        self.clock.now += seconds
+        self.store.clock.sleep(seconds)
 
     @invariant()
     def each_minute_holds_its_own_calls_and_nothing_else(self) -> None:
-        now = int(self.clock.now // 60)
-        counter = self.counters._counter("key:key-1:tokens", now)
-        assert (counter.previous, counter.current) == (self.expected(now - 1), self.expected(now))
-        assert min(counter.previous, counter.current) >= 0
+        now, elapsed = self.now()
+        found = self.runner.run(reading(self.store.member(), f"key:{self.caller.key_id}:tokens"))
+        assert found == (self.expected(now - 1), self.expected(now), elapsed)
+
+    async def _ended(self, hold: Hold) -> None:
+        hold.end()
+        await self.store.settled()
 
 
-TestReservations = Reservations.TestCase
-TestReservations.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+@pytest.mark.parametrize("kind", KINDS)
+def test_reservations_settled_in_any_order_come_to_what_was_used(
+    kind: Kind, tmp_path: Path, request: pytest.FixtureRequest, patience: None
+) -> None:
+    url = request.getfixturevalue("redis_server").url if kind == "redis" else None
+    keys = itertools.count()
+    with asyncio.Runner() as runner:
+        stores = AsyncExitStack()
+        store = runner.run(stores.enter_async_context(opened(kind, tmp_path, url)))
+
+        class Own(Reservations):
+            def __init__(self) -> None:
+                super().__init__(store, runner, f"key-{next(keys)}")
+
+        examples = 60 if kind == "memory" else 20
+        run_state_machine_as_test(Own, settings=settings(max_examples=examples, stateful_step_count=40, deadline=None))
+        runner.run(stores.aclose())

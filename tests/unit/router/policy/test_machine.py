@@ -1,4 +1,7 @@
-"""Limits that the workers of one machine share, whatever becomes of a worker or of the store."""
+"""What is the workers' own about limits that they share, whatever becomes of a worker or of the store.
+
+See `test_counters` for the counting.
+"""
 
 from __future__ import annotations
 
@@ -58,61 +61,10 @@ def requests(limit: int = 3, cost: int = 1, subject: str = "key:a") -> Charge:
     return Charge(subject, "requests", limit, cost)
 
 
-def tokens(limit: int = 100, cost: int = 10, subject: str = "key:a") -> Charge:
-    return Charge(subject, "tokens", limit, cost)
-
-
 def other(folder: Path, worker: int, takes: int) -> subprocess.Popen[str]:
     """A worker in a process of its own, which takes so many times, or for ever."""
     command = [sys.executable, "-c", OTHER, str(folder), str(worker), str(takes)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-async def test_what_one_worker_counts_counts_for_the_others(store: lmdb.Environment) -> None:
-    one, two = workers(store)
-    granted = [(await worker.counters.take([requests()])).granted for worker in (one, two, one, two)]
-    assert granted == [True, True, True, False]
-    assert (await two.counters.take([requests(subject="key:b")])).granted
-
-
-async def test_all_charges_are_counted_or_none(store: lmdb.Environment) -> None:
-    one, two = workers(store)
-    assert not (await one.counters.take([requests(), tokens(cost=101)])).granted
-    taken = await two.counters.take([requests(), tokens()])
-    assert (taken.granted, [reading[:2] for reading in taken.readings]) == (True, [(0, 0), (0, 0)])
-    again = await one.counters.take([requests(), tokens()])
-    assert [reading[:2] for reading in again.readings] == [(0, 1), (0, 10)]
-
-
-async def test_facts_reach_the_minute_of_the_call_and_never_go_below_zero(store: lmdb.Environment) -> None:
-    clock = Clock()
-    one, two = workers(store, clock=clock)
-    taken = await one.counters.take([tokens(cost=80)])
-    name = tokens().name
-    clock.sleep(60)
-    two.counters.settle(taken.minute, [(name, -50), ("key:unknown:tokens", 5)])
-    two.counters.settle(taken.minute - 2, [(name, 1000)])
-    assert (await one.counters.take([tokens(cost=1)])).readings[0][:2] == (30, 0)
-    one.counters.settle(taken.minute, [(name, -1000)])
-    assert (await two.counters.take([tokens(cost=1)])).readings[0][:2] == (0, 1)
-
-
-async def test_counters_that_nobody_used_for_two_minutes_are_forgotten(store: lmdb.Environment) -> None:
-    clock = Clock()
-    one, _ = workers(store, clock=clock)
-    await one.counters.take([requests(subject=f"key:{number}") for number in range(50)])
-    full = store.stat()["entries"]
-    clock.sleep(120)
-    await one.counters.take([requests()])
-    assert (full, store.stat()["entries"]) == (51, 2)
-
-
-async def test_names_of_any_length_are_kept_apart(store: lmdb.Environment) -> None:
-    one, two = workers(store)
-    long = "project:" + "x" * 2000
-    assert (await one.counters.take([requests(1, subject=long), tokens(1, 1, subject=long)])).granted
-    assert (await two.counters.take([requests(1, subject=long + "y")])).granted
-    assert not (await two.counters.take([requests(1, subject=long)])).granted
 
 
 async def test_calls_at_the_same_time_are_limited_over_all_workers(store: lmdb.Environment) -> None:
