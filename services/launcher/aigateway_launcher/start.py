@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from aigateway_common import logs, serving
+from aigateway_common import allocator, logs, serving
 from aigateway_common.settings import ConfigurationError, Problem
 from aigateway_providers.registry import PROVIDERS
 
@@ -128,6 +128,7 @@ def _prepared(overrides: Overrides, files: HeldFiles) -> Plan:
     if plan.batch_scheduling:
         serving.set_batch_scheduling()
     serving.install_uvloop()
+    allocator.use_one_arena()
     return plan
 
 
@@ -139,7 +140,9 @@ def _until_stopped(run: Callable[[asyncio.Event], Awaitable[None]], lifeline_fd:
             loop.add_signal_handler(number, stop.set)
         if lifeline_fd is not None:
             loop.add_reader(lifeline_fd, stop.set)
+        giving = asyncio.create_task(allocator.give_back(), name="give memory back")
         await run(stop)
+        giving.cancel()
 
     asyncio.run(main())
 
