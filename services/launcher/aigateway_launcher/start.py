@@ -17,7 +17,7 @@ from aigateway_common import allocator, logs, serving
 from aigateway_common.settings import ConfigurationError, Problem
 from aigateway_providers.registry import PROVIDERS
 
-from aigateway_launcher import banner, topology
+from aigateway_launcher import topology
 from aigateway_launcher.held_files import HeldFiles
 from aigateway_launcher.plan import Overrides, Plan, make
 from aigateway_launcher.worker import Worker
@@ -44,6 +44,8 @@ def up(overrides: Overrides, *, split: bool, ready_fd: int | None, lifeline_fd: 
         raise ConfigurationError([Problem("--workers", text)])
 
     def ready(addresses: Addresses) -> None:
+        from aigateway_launcher import banner  # noqa: PLC0415 - rich comes with it, which no service needs
+
         _settle()
         _tell(ready_fd, addresses)
         banner.show(plan, addresses, split=split)
