@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from aigateway_common import allocator, logs, serving
+from aigateway_common import allocator, logs, scheduling
 from aigateway_common.settings import ConfigurationError, Problem
 from aigateway_providers.registry import PROVIDERS
 
-from aigateway_launcher import topology
+from aigateway_launcher import groups
 from aigateway_launcher.held_files import HeldFiles
 from aigateway_launcher.plan import Overrides, Plan, make
 from aigateway_launcher.worker import Worker
@@ -25,7 +25,7 @@ from aigateway_launcher.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aigateway_launcher.topology import Addresses
+    from aigateway_launcher.groups import Addresses
 
 YOUNG: Final = 5000
 """New objects that set off a collection. Calls in flight hold more than Python's 700, so with those a busy gateway
@@ -56,7 +56,7 @@ def up(overrides: Overrides, *, split: bool, ready_fd: int | None, lifeline_fd: 
 
             await supervisor.run(plan, os.environ, ready, stop, split=split)
         else:
-            await _run(source, plan, topology.everything(plan), ready, stop)
+            await _run(source, plan, groups.everything(plan), ready, stop)
 
     _until_stopped(run, lifeline_fd)
 
@@ -67,7 +67,7 @@ def serve(
     """Run some services in this process until a signal ends it."""
     source = Source(overrides, Worker.parse(worker) if worker else None)
     plan = source.of(_prepared(overrides, source.files))
-    group = topology.parse_group(services, plan)
+    group = groups.parse_group(services, plan)
     log = logs.get("launcher")
 
     def ready(addresses: Addresses) -> None:
@@ -95,9 +95,11 @@ class Source:
 
 
 async def _run(
-    source: Source, plan: Plan, group: topology.Group, ready: Callable[[Addresses], None], stop: asyncio.Event
+    source: Source, plan: Plan, group: groups.Group, ready: Callable[[Addresses], None], stop: asyncio.Event
 ) -> None:
     """Run `group` until `stop`, following the configuration file and the files of keys, where there are any."""
+    from aigateway_launcher import topology  # noqa: PLC0415 - brings gRPC, which the parent of others has no need of
+
     process = topology.Process(plan, group, source.worker)
 
     async def follow() -> None:
@@ -128,8 +130,8 @@ def _prepared(overrides: Overrides, files: HeldFiles) -> Plan:
     plan = make(overrides, os.environ, ollama_found=ollama_found, files=files)
     logs.configure(plan.log_level, json=not sys.stderr.isatty())
     if plan.batch_scheduling:
-        serving.set_batch_scheduling()
-    serving.install_uvloop()
+        scheduling.set_batch_scheduling()
+    scheduling.install_uvloop()
     allocator.use_one_arena()
     return plan
 

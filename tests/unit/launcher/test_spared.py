@@ -18,6 +18,16 @@ print(sorted({"greenlet", "pygments", "rich", "sqlalchemy.ext.asyncio", "sqlalch
 import greenlet, rich.console, sqlalchemy.ext.asyncio
 """
 
+_PARENT = """
+import sys
+from aigateway_launcher import spared
+
+spared.leave_out()
+from aigateway_launcher import start, supervisor, split, workers
+
+print(sorted({"fastapi", "google.protobuf", "grpc", "httpx", "sqlalchemy", "uvicorn"} & set(sys.modules)))
+"""
+
 _LOGS = """
 from aigateway_launcher import spared
 
@@ -34,6 +44,10 @@ except ValueError:
 
 def test_services_load_neither_command_lines_nor_the_orm() -> None:
     assert _run(_SERVICES).stdout == "[]\n"
+
+
+def test_the_parent_of_several_processes_loads_nothing_that_serves() -> None:
+    assert _run(_PARENT).stdout == "[]\n"
 
 
 def test_logs_for_people_show_tracebacks_all_the_same() -> None:
