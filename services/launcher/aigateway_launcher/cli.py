@@ -186,11 +186,16 @@ app.add_typer(budgets.app, name="budgets")
 app.command()(watch.alerts)
 app.command()(watch.audit)
 
+services = typer.Typer(name="aigateway", add_completion=False, pretty_exceptions_enable=False)
+"""The commands that start services, as they are in `app`: making the others takes a tenth of a service's start."""
+services.command()(up)
+services.command()(serve)
+
 
 def main() -> None:
     """Run the command; configuration mistakes are printed, not thrown."""
     try:
-        app()
+        (services if sys.argv[1:2] in (["up"], ["serve"]) else app)()
     except ConfigurationError as error:
         print("The configuration has mistakes:", file=sys.stderr)
         for problem in error.problems:
