@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 from aigateway_launcher.environment import described
+from aigateway_launcher.groups import parse_group
 from aigateway_launcher.plan import Overrides, Plan, make
-from aigateway_launcher.topology import parse_group
 from aigateway_providers.registry import PROVIDERS
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "docker"

@@ -18,8 +18,8 @@ from aigateway_common.settings import load
 from aigateway_edge.settings import EdgeSettings
 from aigateway_launcher.config import Config, parse
 from aigateway_launcher.environment import described
+from aigateway_launcher.groups import parse_group
 from aigateway_launcher.plan import Overrides, Plan, make
-from aigateway_launcher.topology import parse_group
 from aigateway_providers.registry import PROVIDERS as KINDS
 from support import custom_schemas, kubernetes_schemas
 from support.certificates import Authority, tls_environment

@@ -1,4 +1,4 @@
-"""gRPC servers and channels with the project's settings, and what a process sets up before it serves.
+"""gRPC servers and channels with the project's settings.
 
 `grpc_server` puts components on one port; `grpc_channel` reaches such a server. Signals, topologies and in-process
 joining are the launcher's business.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
-import sys
 from typing import TYPE_CHECKING, Final
 
 from grpc import aio
@@ -183,30 +181,6 @@ def grpc_channel(target: str, certificates: Certificates | None = None) -> aio.C
     if certificates is not None:
         return RenewingChannel(target, certificates, _CHANNEL_OPTIONS)
     return aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
-
-
-def install_uvloop() -> bool:
-    """Make new event loops uvloop's; False where it does not exist (Windows)."""
-    if sys.platform == "win32":
-        return False
-    import uvloop  # noqa: PLC0415 -- does not exist on Windows
-
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    return True
-
-
-def set_batch_scheduling() -> bool:
-    """Ask Linux to schedule this thread, and those it starts later, for throughput; False where that is refused.
-
-    A gRPC hop costs thread wake-ups before all; SCHED_BATCH takes off about a fifth of its CPU time. Call it first.
-    """
-    if sys.platform != "linux":
-        return False
-    try:
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    except OSError:
-        return False
-    return True
 
 
 def _age(seconds: float | None) -> list[tuple[str, int]]:

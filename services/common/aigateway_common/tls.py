@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import grpc
-
 from aigateway_common import logs
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import grpc
 
 LOOK_SECONDS: Final = 1.0
 """How often, at most, the files are looked at: each connection and each call asks for them."""
@@ -122,6 +122,8 @@ def _checked(tls: Tls) -> Pem:
 
 def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
     """For a server that serves those alone who show a certificate of the CA; changed files hold for new connections."""
+    import grpc  # noqa: PLC0415 -- not for who only reads the files
+
     shown = certificates.current()
 
     def changed() -> Any:  # None when nothing has changed, which the type stubs do not know
@@ -139,6 +141,8 @@ def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
 
 
 def _configuration(pem: Pem) -> grpc.ServerCertificateConfiguration:
+    import grpc  # noqa: PLC0415 -- as above
+
     configuration: grpc.ServerCertificateConfiguration = grpc.ssl_server_certificate_configuration(
         [(pem.key, pem.certificate)], root_certificates=pem.ca
     )

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from aigateway_launcher.groups import Addresses
     from aigateway_launcher.plan import Plan
-    from aigateway_launcher.topology import Addresses
 
 _TRY: Final = {
     "openai": "openai/gpt-4o-mini",

@@ -13,8 +13,8 @@ from aigateway_providers.registry import PROVIDERS
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from aigateway_launcher.groups import Group
     from aigateway_launcher.plan import Plan
-    from aigateway_launcher.topology import Group
 
 PRIVATE_PORTS: Final = range(20_000, 32_000)
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from aigateway_common.settings import ConfigurationError
 
+from aigateway_launcher import spared
 from aigateway_launcher.admin import budgets, keys, projects, watch
 from aigateway_launcher.options import ConfigOption, DataOption, JsonOption
 
@@ -69,6 +70,7 @@ def up(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Start the gateway: everything in one process, in several workers, or split."""
     gc.disable()  # until the services are up: collecting while modules load takes a sixth of the start
+    spared.leave_out()
     from aigateway_launcher import start  # noqa: PLC0415 - loaded by the command that needs it
     from aigateway_launcher.plan import Overrides  # noqa: PLC0415
 
@@ -92,6 +94,7 @@ def serve(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Start some services in this process; they reach the others by gRPC."""
     gc.disable()  # until the services are up: collecting while modules load takes a sixth of the start
+    spared.leave_out()
     from aigateway_launcher import start  # noqa: PLC0415 - loaded by the command that needs it
     from aigateway_launcher.plan import Overrides  # noqa: PLC0415
 
@@ -183,11 +186,16 @@ app.add_typer(budgets.app, name="budgets")
 app.command()(watch.alerts)
 app.command()(watch.audit)
 
+services = typer.Typer(name="aigateway", add_completion=False, pretty_exceptions_enable=False)
+"""The commands that start services, as they are in `app`: making the others takes a tenth of a service's start."""
+services.command()(up)
+services.command()(serve)
+
 
 def main() -> None:
     """Run the command; configuration mistakes are printed, not thrown."""
     try:
-        app()
+        (services if sys.argv[1:2] in (["up"], ["serve"]) else app)()
     except ConfigurationError as error:
         print("The configuration has mistakes:", file=sys.stderr)
         for problem in error.problems:

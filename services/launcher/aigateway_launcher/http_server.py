@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 from aigateway_common.serving import LINGER
-from aigateway_common.settings import ConfigurationError, Problem
 from typing_extensions import override
 
 from aigateway_launcher.acceptor import Acceptor, SharedSocket
 from aigateway_launcher.http_protocol import Gate, HttpProtocol
+from aigateway_launcher.listener import listen
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Collection, Generator, Iterable
-
-_UNACKNOWLEDGED_SECONDS: Final = 60
-"""A client that takes no byte for so long, or has vanished, is disconnected by the system, where it can do that."""
 
 _ACCEPTED_AT_ONCE: Final = 16
 """Connections that a turn of the event loop accepts.
@@ -150,25 +146,3 @@ class HttpServer:
         await self._task
         if self._gate.load is not None:
             self._gate.load.stop()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        ConfigurationError: The address cannot be had; says why and what to do.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_SECONDS * 1000)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        hint = "; another program has it: choose another with --port" if error.errno == errno.EADDRINUSE else ""
-        raise ConfigurationError([Problem(f"{host}:{port}", f"cannot listen: {error.strerror}{hint}")]) from error
-    listener.listen(2048)
-    listener.setblocking(False)
-    return listener

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aigateway_launcher import children
+from aigateway_launcher.groups import Group, everything, parts
 from aigateway_launcher.supervisor import Child
-from aigateway_launcher.topology import Group, everything, parts
 
 if TYPE_CHECKING:
     import socket

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from aigateway_common import logs, serving
+from aigateway_common import allocator, logs, scheduling
 from aigateway_common.settings import ConfigurationError, Problem
 from aigateway_providers.registry import PROVIDERS
 
-from aigateway_launcher import banner, topology
+from aigateway_launcher import groups
 from aigateway_launcher.held_files import HeldFiles
 from aigateway_launcher.plan import Overrides, Plan, make
 from aigateway_launcher.worker import Worker
@@ -26,7 +26,7 @@ from aigateway_launcher.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aigateway_launcher.topology import Addresses
+    from aigateway_launcher.groups import Addresses
 
 YOUNG: Final = 5000
 """New objects that set off a collection. Calls in flight hold more than Python's 700, so with those a busy gateway
@@ -43,9 +43,11 @@ def up(overrides: Overrides, *, split: bool, ready_fd: int | None, lifeline_fd: 
     if split and plan.workers > 1:
         text = f"`--split` runs one process per service, so it cannot have {plan.workers} workers; choose one of them"
         raise ConfigurationError([Problem("--workers", text)])
-    _check_data_dir(plan, topology.everything(plan))
+    _check_data_dir(plan, groups.everything(plan))
 
     def ready(addresses: Addresses) -> None:
+        from aigateway_launcher import banner  # noqa: PLC0415 - rich comes with it, which no service needs
+
         _settle()
         _tell(ready_fd, addresses)
         banner.show(plan, addresses, split=split)
@@ -56,7 +58,7 @@ def up(overrides: Overrides, *, split: bool, ready_fd: int | None, lifeline_fd: 
 
             await supervisor.run(plan, os.environ, ready, stop, split=split)
         else:
-            await _run(source, plan, topology.everything(plan), ready, stop)
+            await _run(source, plan, groups.everything(plan), ready, stop)
 
     _until_stopped(run, lifeline_fd)
 
@@ -67,7 +69,7 @@ def serve(
     """Run some services in this process until a signal ends it."""
     source = Source(overrides, Worker.parse(worker) if worker else None)
     plan = source.of(_prepared(overrides, source.files))
-    group = topology.parse_group(services, plan)
+    group = groups.parse_group(services, plan)
     _check_data_dir(plan, group)
     log = logs.get("launcher")
 
@@ -96,9 +98,11 @@ class Source:
 
 
 async def _run(
-    source: Source, plan: Plan, group: topology.Group, ready: Callable[[Addresses], None], stop: asyncio.Event
+    source: Source, plan: Plan, group: groups.Group, ready: Callable[[Addresses], None], stop: asyncio.Event
 ) -> None:
     """Run `group` until `stop`, following the configuration file and the files of keys, where there are any."""
+    from aigateway_launcher import topology  # noqa: PLC0415 - brings gRPC, which the parent of others has no need of
+
     process = topology.Process(plan, group, source.worker)
 
     async def follow() -> None:
@@ -129,12 +133,13 @@ def _prepared(overrides: Overrides, files: HeldFiles) -> Plan:
     plan = make(overrides, os.environ, ollama_found=ollama_found, files=files)
     logs.configure(plan.log_level, json=not sys.stderr.isatty())
     if plan.batch_scheduling:
-        serving.set_batch_scheduling()
-    serving.install_uvloop()
+        scheduling.set_batch_scheduling()
+    scheduling.install_uvloop()
+    allocator.use_one_arena()
     return plan
 
 
-def _check_data_dir(plan: Plan, group: topology.Group) -> None:
+def _check_data_dir(plan: Plan, group: groups.Group) -> None:
     """Refuse to start where the data folder cannot hold what `group` keeps in it: the ledger's file, and the outbox."""
     outbox = group.router and (group.usage or plan.targets.usage is not None)
     if not outbox and not (group.usage and str(plan.data_dir) in plan.usage.database_url):
@@ -157,7 +162,9 @@ def _until_stopped(run: Callable[[asyncio.Event], Awaitable[None]], lifeline_fd:
             loop.add_signal_handler(number, stop.set)
         if lifeline_fd is not None:
             loop.add_reader(lifeline_fd, stop.set)
+        giving = asyncio.create_task(allocator.give_back(), name="give memory back")
         await run(stop)
+        giving.cancel()
 
     asyncio.run(main())
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from aigateway_common import logs
 
-from aigateway_launcher.topology import Addresses
+from aigateway_launcher.groups import Addresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which services a process holds, and how their parts find each other.
+"""One process's services, and how their parts find each other.
 
 What shares a process is joined by in-process channels; the rest by gRPC. The router always listens on gRPC as well, for
 internal callers. No service knows which of these it got.
@@ -7,20 +7,20 @@ internal callers. No service knows which of these it got.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aigateway_common.health import Health
 from aigateway_common.inprocess import InProcessChannel, InProcessServer
 from aigateway_common.load import Load
 from aigateway_common.probes import Probes
 from aigateway_common.serving import grpc_channel, grpc_server
-from aigateway_common.settings import ConfigurationError, Problem, suggestion
+from aigateway_common.settings import ConfigurationError, Problem
 from aigateway_common.telemetry import Telemetry
 from aigateway_common.tls import Certificates
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
+from aigateway_launcher.groups import PROVIDER, Addresses
 from aigateway_launcher.plan import KEY_HINT, is_loopback
 
 if TYPE_CHECKING:
@@ -33,67 +33,10 @@ if TYPE_CHECKING:
     from aigateway_router.server import RouterComponent
     from grpc import aio
 
+    from aigateway_launcher.groups import Group
     from aigateway_launcher.http_server import HttpServer
     from aigateway_launcher.plan import Plan
     from aigateway_launcher.worker import Worker
-
-SERVICES: Final = ("edge", "router", "usage")
-PROVIDER: Final = "provider:"
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The services that one process holds."""
-
-    edge: bool = False
-    router: bool = False
-    usage: bool = False
-    providers: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The services as `serve` takes them."""
-        own = [name for name in SERVICES if getattr(self, name)]
-        return (*own, *(PROVIDER + name for name in self.providers))
-
-
-def everything(plan: Plan) -> Group:
-    """All services in one process."""
-    return Group(edge=True, router=True, usage=plan.usage_enabled, providers=tuple(plan.providers))
-
-
-def parse_group(text: str, plan: Plan) -> Group:
-    """The group named by `SERVICE[,SERVICE…]`.
-
-    Raises:
-        ConfigurationError: A name is no service, or a provider that is not enabled.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    known = [*SERVICES, *(PROVIDER + name for name in plan.providers)]
-    problems = []
-    for name in names:
-        if name in known:
-            continue
-        provider = name.removeprefix(PROVIDER)
-        if name.startswith(PROVIDER) and provider in plan.disabled:
-            problems.append(Problem("serve", f"`{name}` is not enabled: {plan.disabled[provider]}"))
-        else:
-            problems.append(Problem("serve", f"`{name}` is not a service{suggestion(name, known)}; there are {known}"))
-    if problems or not names:
-        raise ConfigurationError(problems or [Problem("serve", f"name a service: {', '.join(known)}")])
-    providers = tuple(name.removeprefix(PROVIDER) for name in names if name.startswith(PROVIDER))
-    return Group("edge" in names, "router" in names, "usage" in names, providers)
-
-
-@dataclass(slots=True)
-class Addresses:
-    """Where a process listens, once it does."""
-
-    http: str | None = None
-    grpc: dict[str, str] = field(default_factory=dict)
-    """By service name."""
-    metrics: dict[str, str] = field(default_factory=dict)
-    """By the process's services, or the worker's name."""
 
 
 class Process:
@@ -322,10 +265,3 @@ async def run(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     await process.stop(grace)
-
-
-def parts(group: Group) -> list[Group]:
-    """One group per service: how `up --split` divides the work. Order: what others need comes first."""
-    usage = [Group(usage=True)] if group.usage else []
-    providers = [Group(providers=(name,)) for name in group.providers]
-    return [*usage, *providers, Group(router=True), Group(edge=True)]

@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from aigateway_launcher.certificates import of_command
+from aigateway_launcher.groups import Group
 from aigateway_launcher.http_client import fail
 from aigateway_launcher.plan import make
-from aigateway_launcher.topology import Group, Process
+from aigateway_launcher.topology import Process
 
 if TYPE_CHECKING:
     from aigateway_launcher.plan import Overrides

@@ -18,9 +18,9 @@ from aigateway_common.settings import ConfigurationError, Problem
 
 from aigateway_launcher import children
 from aigateway_launcher.acceptor import Tally
-from aigateway_launcher.http_server import listen
+from aigateway_launcher.groups import Group
+from aigateway_launcher.listener import listen
 from aigateway_launcher.supervisor import Child
-from aigateway_launcher.topology import Group
 from aigateway_launcher.worker import LIMITS, TALLY, Worker, folder
 
 if TYPE_CHECKING:

@@ -17,13 +17,14 @@ from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
 from aigateway_usage import migrate
-from aigateway_usage.postgresql import PostgresServer, PostgresSession
 from aigateway_usage.sqlite import SqliteFile, SqliteSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Table
+
+    from aigateway_usage.postgresql import PostgresServer, PostgresSession
 
 READERS: Final = 2
 """Queries that run at the same time; more wait."""
@@ -62,6 +63,8 @@ class Database:
             if self._url.drivername == _SQLITE:
                 self._connections = SqliteFile(self._url, busy_timeout=self._busy_timeout)
             else:
+                from aigateway_usage.postgresql import PostgresServer  # noqa: PLC0415 -- brings SQLAlchemy's ORM along
+
                 self._connections = PostgresServer(self._url, size=READERS + 2)
             await self._run(migrate.to_head)
         except BaseException as error:

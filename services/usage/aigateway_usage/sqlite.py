@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _T = TypeVar("_T")
-_CACHE_KIB: Final = 16 * 1024
-"""Of each connection: the pages that a ledger of millions writes to again and again are some thousand."""
-
 _INTERRUPTED_EVERY: Final = 0.1
 """Seconds: between two statements there is nothing to interrupt."""
 
@@ -145,7 +142,4 @@ def _prepare(connection: sqlite3.Connection) -> None:
     of this process at any time; only a crash of the machine itself may lose the last moments, never damage the file
     (https://www.sqlite.org/pragma.html#pragma_synchronous).
     """
-    connection.executescript(
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA journal_size_limit=67108864; "
-        f"PRAGMA cache_size=-{_CACHE_KIB}"
-    )
+    connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA journal_size_limit=67108864")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -250,15 +248,3 @@ async def test_reflection_lists_the_services_when_asked_for(channels: list[aio.C
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
-
-
-def test_a_process_can_be_set_up_for_throughput() -> None:
-    code = (
-        "import asyncio, os, sys; from aigateway_common import serving\n"
-        "batch, uv = serving.set_batch_scheduling(), serving.install_uvloop()\n"
-        "if batch: assert os.sched_getscheduler(0) == os.SCHED_BATCH\n"
-        "async def loop(): return type(asyncio.get_running_loop()).__module__\n"
-        "assert uv == asyncio.run(loop()).startswith('uvloop')\n"
-    )
-
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from aigateway_launcher import acceptor
 from aigateway_launcher.acceptor import SharedSocket, Tally
-from aigateway_launcher.http_server import HttpServer, listen
+from aigateway_launcher.http_server import HttpServer
+from aigateway_launcher.listener import listen
 from typing_extensions import override
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from aigateway_launcher import banner
+from aigateway_launcher.groups import Addresses
 from aigateway_launcher.plan import Overrides, Plan, make
-from aigateway_launcher.topology import Addresses
 
 
 def plan(folder: Path, **environment: str) -> Plan:

@@ -22,6 +22,7 @@ from aigateway_common.errors import GatewayError
 from aigateway_common.settings import ConfigurationError, Problem
 
 from aigateway_launcher.environment import Environment
+from aigateway_launcher.groups import Group
 from aigateway_launcher.http_client import TIMEOUT, fail
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ async def _services(plan: Plan) -> AsyncIterator[aio.Channel]:
             yield channel
         return
     topology = import_module("aigateway_launcher.topology")
-    process = topology.Process(plan, topology.Group(usage=True))
+    process = topology.Process(plan, Group(usage=True))
     try:
         opened = await process.open_ledger()
     except (GatewayError, RuntimeError) as error:
