@@ -8,6 +8,7 @@ today may take it tomorrow, while nats-py's own reconnecting would give up for g
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,9 +18,9 @@ from aigateway_common.settings import ConfigurationError, Problem
 
 try:
     from nats.aio.client import Client
-    from nats.errors import AuthorizationError, Error, NoRespondersError
+    from nats.errors import Error
     from nats.js import api
-    from nats.js.errors import APIError, BadRequestError, NotFoundError
+    from nats.js.errors import APIError, BadRequestError, NotFoundError, ServiceUnavailableError
 except ModuleNotFoundError as missing:
     problem = Problem("usage.nats_url", "needs the client of NATS: `pip install nats-py`")
     raise ConfigurationError([problem]) from missing
@@ -34,8 +35,6 @@ REQUEST_TIMEOUT: Final = 5.0
 """Seconds that the server may take to answer about a stream or a consumer."""
 PING_INTERVAL: Final = 10
 """Seconds between signs of life; a server that misses two is given up."""
-PUBLISH_WINDOW: Final = 1000
-"""Events on their way to the server that it has not acknowledged."""
 DUPLICATE_WINDOW: Final = 600.0
 """Seconds that the stream knows the ids of events, and stores none of them twice. The ledger knows them for ever."""
 STREAM_BYTES: Final = 1024 * 1024 * 1024
@@ -46,6 +45,11 @@ MESSAGE_OVERHEAD: Final = 1024
 
 _NAME_IN_USE: Final = 10058
 """Somebody has just made the stream with other settings (nats-server, `JSStreamNameExistErr`)."""
+_DENIED: Final = "authorization violation"
+"""A word of the protocol itself (https://docs.nats.io/reference/reference-protocols/nats-protocol#okerr), for which
+nats-py has no type when it comes in answer to CONNECT."""
+_CLOSE_TIMEOUT: Final = 2.0
+"""Seconds for the end of a connection; nats-py waits for ever when TLS could not be begun on it."""
 
 _log = logs.get("aigateway.events")
 
@@ -62,6 +66,8 @@ class Connection:
     context: JetStreamContext
     lost: asyncio.Future[None]
     """Done once it has ended."""
+    said: list[str]
+    """What the server complained of last, as of a subject that this user may not use; tells why there is no answer."""
 
 
 class Link:
@@ -95,14 +101,15 @@ class Link:
         """End the connection, sending what waits to be sent."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.client.close()
+            await _close(connection.client)
 
     async def _connect(self) -> Connection:
         client, lost = Client(), asyncio.get_running_loop().create_future()
         latest: list[Exception] = []
+        said: list[str] = []
 
         async def note(error: Exception) -> None:
-            latest[:] = [error]
+            latest[:], said[:] = [error], [f"; it said: {error}"]
 
         async def end() -> None:
             if not lost.done():
@@ -110,15 +117,15 @@ class Link:
 
         try:
             await client.connect(**self._options(), error_cb=note, closed_cb=end)
-            context = client.jetstream(timeout=REQUEST_TIMEOUT, publish_async_max_pending=PUBLISH_WINDOW)
+            context = client.jetstream(timeout=REQUEST_TIMEOUT)
             kept = await _stream(context, self._replicas)
         except BaseException as error:
-            await client.close()
+            await _close(client)
             if isinstance(error, Error | OSError):
                 raise StreamError(f"{SETTING}: {self._what(latest[0] if latest else error)}") from error
             raise
         _log.info("usage events go through NATS", server=self._shown, stream=STREAM, replicas=kept)
-        return Connection(client, context, lost)
+        return Connection(client, context, lost, said)
 
     def _options(self) -> dict[str, Any]:
         given = self._address
@@ -142,9 +149,9 @@ class Link:
 
     def _what(self, error: BaseException) -> str:
         match error:
-            case AuthorizationError():
+            case Error() if _DENIED in str(error).lower():
                 return f"`{self._shown}` refuses the user, password or token in it, or there is none"
-            case NoRespondersError() | APIError(code=503):
+            case ServiceUnavailableError(description=None):
                 return f"`{self._shown}` has no JetStream (nats-server needs `-js`)"
             case APIError():
                 return f"`{self._shown}`: {error.description}"
@@ -152,6 +159,12 @@ class Link:
                 return f"`{self._shown}` does not answer, or this user may not ask for `$JS.API.>`"
             case _:
                 return f"`{self._shown}` cannot be reached: {str(error) or type(error).__name__}"
+
+
+async def _close(client: Client) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_TIMEOUT):
+            await client.close()
 
 
 async def _stream(context: JetStreamContext, replicas: int) -> int:

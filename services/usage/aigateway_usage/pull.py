@@ -27,12 +27,12 @@ MAX_ACK_PENDING: Final = 10_000
 """Events given out to all usage services together that are not in the ledger yet; the stream keeps back the rest."""
 ACK_WAIT: Final = 60.0
 """Seconds until an event is given out again whose service said nothing of it."""
-_EXPIRES: Final = 10.0
+EXPIRES: Final = 10.0
 """Seconds that a request stays open at the server."""
-_GRACE: Final = 5.0
+GRACE: Final = 5.0
 """Seconds beyond that until a server that says nothing is taken for lost."""
 _NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{CONSUMER}"
-_REQUEST: Final = json.dumps({"batch": BATCH, "max_bytes": BATCH_BYTES, "expires": int(_EXPIRES * 1e9)}).encode()
+_REQUEST: Final = json.dumps({"batch": BATCH, "max_bytes": BATCH_BYTES, "expires": int(EXPIRES * 1e9)}).encode()
 
 
 class Pull:
@@ -90,10 +90,11 @@ class Pull:
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(_EXPIRES + _GRACE):
+            async with asyncio.timeout(EXPIRES + GRACE):
                 await self._change.wait()
-        except TimeoutError:
-            self._due = 0  # the request got lost; whether the connection did too, its pings will tell
+        except TimeoutError as error:
+            said = "".join(self._connection.said)
+            raise StreamError(f"{SETTING}: the server does not answer a request for events{said}") from error
         self._change.clear()
 
     async def _ask(self) -> None:
