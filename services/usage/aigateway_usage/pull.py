@@ -18,6 +18,7 @@ from nats.js.errors import BadRequestError, NotFoundError
 if TYPE_CHECKING:
     from aigateway_common.jetstream import Connection
     from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
 
 BATCH: Final = 500
 """Events asked for at once, and so at most as many that wait here."""
@@ -48,12 +49,13 @@ class Pull:
         """Why the server ended the last request, unless that is nothing unusual."""
         self._change = asyncio.Event()
         self._closing = False
+        self._listening: Subscription | None = None
 
     async def open(self) -> None:
         """See that the consumer is there, and listen. Raises StreamError when it is of no use, or nats-py's errors."""
         await _consumer(self._connection)
         self._connection.lost.add_done_callback(lambda _: self._change.set())
-        await self._connection.client.subscribe(self._inbox, cb=self._arrived)
+        self._listening = await self._connection.client.subscribe(self._inbox, cb=self._arrived)
 
     async def next(self) -> list[Msg]:
         """What is here, once there is something; nothing when the time of a request is over, or after `leave`.
@@ -80,10 +82,15 @@ class Pull:
         self._change.set()
 
     async def close(self) -> None:
-        """Give back what was not asked for yet, so that another service gets it at once."""
+        """Give back what was not asked for yet, so that another service gets it at once.
+
+        Listen no more first: else the server would give it to the request that is open here.
+        """
         self._closing = True
         if self._connection.lost.done():
             return
+        if self._listening is not None:
+            await self._listening.unsubscribe()
         for message in self._here:
             await message.nak()
         self._here = []
@@ -106,8 +113,6 @@ class Pull:
         if not message.reply:
             self._due = 0
             self._ended = _unusual(message)
-        elif self._closing:
-            await message.nak()
         else:
             self._due -= 1
             self._here.append(message)

@@ -154,7 +154,7 @@ async def test_a_user_who_may_not_publish_is_told_so(tmp_path: Path, monkeypatch
     config.write_text("authorization: {users: [{user: me, password: word, %s}]}" % may)  # noqa: UP031 -- it has braces
     with nats.running(tmp_path / "strict", "-c", str(config), user="me:word@") as server:
         async with transport(server) as way:
-            with pytest.raises(StreamError, match=r'Permissions Violation for Publish to "aigateway.usage.attempts"'):
+            with pytest.raises(StreamError, match=r'permissions violation for publish to "aigateway.usage.attempts"'):
                 await way.deliver([attempt(1)])
 
 
