@@ -139,11 +139,13 @@ class Consumer:
 
     def _tell(self, what: str, why: str) -> None:
         """Log a failure, once until things are well again."""
+        metrics.event_stream(available=False)
         if not self._told:
             _log.error(what, error=why)
         self._told = True
 
     def _well(self, what: str) -> None:
+        metrics.event_stream(available=True)
         if self._told:
             _log.info(f"{what} again")
         self._told, self._pause = False, _MIN_PAUSE

@@ -84,13 +84,17 @@ class Pull:
     async def close(self) -> None:
         """Give back what was not asked for yet, so that another service gets it at once.
 
-        Listen no more first: else the server would give it to the request that is open here.
+        Listen no more first, or the server would give it to the request that is open here. It notices that nobody
+        listens to that one when it is asked for the state of the consumer; nats-server 2.9 would otherwise try the
+        request, and give the event out a minute late.
         """
         self._closing = True
         if self._connection.lost.done():
             return
         if self._listening is not None:
             await self._listening.unsubscribe()
+        if self._here:
+            await self._connection.context.consumer_info(STREAM, CONSUMER)
         for message in self._here:
             await message.nak()
         self._here = []
