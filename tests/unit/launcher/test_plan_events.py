@@ -10,7 +10,8 @@ from aigateway_common.settings import ConfigurationError
 from aigateway_launcher import children
 from aigateway_launcher.plan import Overrides, Plan, make
 from aigateway_launcher.reload import pending
-from aigateway_launcher.topology import everything, parts
+from aigateway_launcher.topology import Group, Process, everything, parts
+from aigateway_usage.server import UsageComponent
 
 MUST = "must be nats://host:4222 or tls://host:4222"
 
@@ -88,6 +89,16 @@ def test_only_router_and_ledger_get_the_url(tmp_path: Path) -> None:
     }
     both = {"NATS_URL", "NATS_URL_FILE"}
     assert holders == {"usage": both, "router": both, "provider:openai": set(), "edge": set()}
+
+
+async def test_commands_that_read_the_ledger_take_no_events_for_it(tmp_path: Path) -> None:
+    made = make(Overrides(data_dir=tmp_path), {"NATS_URL": "nats://127.0.0.1:1"}, ollama_found=lambda: False)
+    process = Process(made, Group(usage=True))
+    await process.open_ledger()
+    (component,) = [component for _, _, component in process._local]
+    await process.stop(1)
+    assert isinstance(component, UsageComponent)
+    assert component._consumer is None
 
 
 def test_another_url_is_taken_at_the_next_start(tmp_path: Path) -> None:

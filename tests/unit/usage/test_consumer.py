@@ -334,6 +334,34 @@ async def test_the_budget_of_what_is_under_way_is_bounded(server: nats.NatsServe
     assert config.max_deliver == -1, "no event is ever given up"
 
 
+async def test_a_user_with_the_permissions_of_the_documents_needs_no_others(tmp_path: Path) -> None:
+    may = 'publish: ["aigateway.usage.>", "$JS.API.>", "$JS.ACK.>"], subscribe: ["_INBOX.>"]'
+    config = tmp_path / "nats.conf"
+    config.write_text("authorization: {users: [{user: me, password: word, permissions: {" + may + "}}]}")
+    with nats.running(tmp_path / "strict", "-c", str(config), user="me:word@") as strict:
+        async with recorder(f"sqlite:///{tmp_path / 'ledger.db'}") as into, consuming(strict, into):
+            await publish(strict, 1, b"no event", 2)
+            await emptied(strict)
+            assert await waiting(strict, REFUSED) == 1
+        assert into.recorded == ids(1, 2)
+
+
+async def test_a_server_that_gives_out_nothing_is_not_waited_for_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull, "EXPIRES", 0.1)
+    monkeypatch.setattr(pull, "GRACE", 0.1)
+    may = 'publish: {deny: ["$JS.API.CONSUMER.MSG.NEXT.>"]}'
+    config = tmp_path / "nats.conf"
+    config.write_text("authorization: {users: [{user: me, password: word, permissions: {" + may + "}}]}")
+    with nats.running(tmp_path / "strict", "-c", str(config), user="me:word@") as strict, capture_logs() as lines:
+        async with recorder(f"sqlite:///{tmp_path / 'ledger.db'}") as into, consuming(strict, into):
+            await said(lines, "usage events cannot be fetched; it is tried again")
+    told = next(line["error"] for line in lines if line["log_level"] == "error")
+    assert told.startswith("`usage.nats_url` (NATS_URL): the server does not answer a request for events; it said: ")
+    assert "permissions violation for publish" in told
+
+
 async def test_a_consumer_of_another_kind_is_refused_with_the_setting(server: nats.NatsServer, tmp_path: Path) -> None:
     async with server.client() as client:
         await client.jetstream().add_stream(events(1))
