@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -51,6 +52,7 @@ class NatsServer:
         """Have it do nothing any more, its connections open, until it is killed."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # all of its threads stand still
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:

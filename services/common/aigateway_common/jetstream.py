@@ -37,6 +37,7 @@ PING_INTERVAL: Final = 10
 """Seconds between signs of life; a server that misses two is given up."""
 DUPLICATE_WINDOW: Final = 600.0
 """Seconds that the stream knows the ids of events, and stores none of them twice. The ledger knows them for ever."""
+LOOK: Final = 1.0
 STREAM_BYTES: Final = 1024 * 1024 * 1024
 """Bytes of a stream that we make; a full one takes no more, and events then wait with the routers."""
 REFUSED_BYTES: Final = 64 * 1024 * 1024
@@ -65,9 +66,14 @@ class Connection:
     client: Client
     context: JetStreamContext
     lost: asyncio.Future[None]
-    """Done once it has ended."""
+    """Done once it has ended, if nats-py says so: where data could not be sent its own end fails halfway."""
     said: list[str]
     """What the server complained of last, as of a subject that this user may not use; tells why there is no answer."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended. Whoever waits for an answer looks every `LOOK` seconds."""
+        return self.client.is_connected and not self.lost.done()
 
 
 class Link:
@@ -92,7 +98,7 @@ class Link:
             StreamError: There is no way to it, or the stream would lose events.
         """
         async with self._connecting:
-            if self._connection is None or not self._connection.client.is_connected:
+            if self._connection is None or not self._connection.alive:
                 await self.close()
                 self._connection = await self._connect()
             return self._connection
@@ -151,6 +157,8 @@ class Link:
         match error:
             case Error() if _DENIED in str(error).lower():
                 return f"`{self._shown}` refuses the user, password or token in it, or there is none"
+            case ConnectionResetError() | BrokenPipeError():  # its word of why may be lost with the connection
+                return f"`{self._shown}` ends the connection at once; is the user, password or token in it right?"
             case ServiceUnavailableError(description=None):
                 return f"`{self._shown}` has no JetStream (nats-server needs `-js`)"
             case APIError():

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from aigateway_common.event_stream import CONSUMER, SETTING, STREAM, SUBJECT
-from aigateway_common.jetstream import StreamError
+from aigateway_common.jetstream import LOOK, StreamError
 from nats.js import api
 from nats.js.errors import BadRequestError, NotFoundError
 
@@ -70,7 +71,7 @@ class Pull:
         if self._here:
             here, self._here = self._here, []
             return here
-        if self._connection.lost.done():
+        if not self._connection.alive:
             raise StreamError(f"{SETTING}: the connection was lost")
         if self._ended:
             raise StreamError(f"{SETTING}: the server gives out no events: {self._ended}")
@@ -89,7 +90,7 @@ class Pull:
         request, and give the event out a minute late.
         """
         self._closing = True
-        if self._connection.lost.done():
+        if not self._connection.alive:
             return
         if self._listening is not None:
             await self._listening.unsubscribe()
@@ -100,12 +101,16 @@ class Pull:
         self._here = []
 
     async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(EXPIRES + GRACE):
-                await self._change.wait()
-        except TimeoutError as error:
-            said = "".join(self._connection.said)
-            raise StreamError(f"{SETTING}: the server does not answer a request for events{said}") from error
+        """Until something has changed, or the connection is no more."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + EXPIRES + GRACE
+        while self._connection.alive and not self._change.is_set():
+            if loop.time() > end:
+                said = "".join(self._connection.said)
+                raise StreamError(f"{SETTING}: the server does not answer a request for events{said}")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self._change.wait()
         self._change.clear()
 
     async def _ask(self) -> None:

@@ -109,8 +109,8 @@ async def test_a_wrong_password_is_told_with_the_setting_and_the_right_one_is_ta
         host = server.url.removeprefix("nats://")
         for wrong in ("me:secret@", "secret@", ""):
             told = await refusal(f"nats://{wrong}{host}")
-            refused = "refuses the user, password or token in it, or there is none"
-            assert told == f"`usage.nats_url` (NATS_URL): `nats://{host}` {refused}"
+            assert told.startswith(f"`usage.nats_url` (NATS_URL): `nats://{host}` ")
+            assert "user, password or token in it" in told
         async with connected(f"nats://me:p%40ss%3Aword@{host}") as connection:
             assert connection.client.is_connected
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from aigateway_common.event_stream import SETTING, STREAM, SUBJECT
-from aigateway_common.jetstream import MESSAGE_OVERHEAD, Link, StreamError
+from aigateway_common.jetstream import LOOK, MESSAGE_OVERHEAD, Link, StreamError
 from nats.errors import Error
 from nats.js.api import Header
 
@@ -78,9 +79,11 @@ class _Publication:
         lost.add_done_callback(self._wake)
         try:
             rejected = await self._send(attempts)
-            while self._missing and not self._refusal and not lost.done():
+            while self._missing and not self._refusal and self._connection.alive:
                 self._change.clear()
-                await self._change.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK):
+                        await self._change.wait()
         finally:
             lost.remove_done_callback(self._wake)
             if client.is_connected:
