@@ -38,6 +38,7 @@ PING_INTERVAL: Final = 10
 DUPLICATE_WINDOW: Final = 600.0
 """Seconds that the stream knows the ids of events, and stores none of them twice. The ledger knows them for ever."""
 LOOK: Final = 1.0
+"""Seconds between looks, while something is waited for, at whether there still is a connection."""
 STREAM_BYTES: Final = 1024 * 1024 * 1024
 """Bytes of a stream that we make; a full one takes no more, and events then wait with the routers."""
 REFUSED_BYTES: Final = 64 * 1024 * 1024
@@ -72,7 +73,7 @@ class Connection:
 
     @property
     def alive(self) -> bool:
-        """Whether it has not ended. Whoever waits for an answer looks every `LOOK` seconds."""
+        """Whether it has not ended."""
         return self.client.is_connected and not self.lost.done()
 
 
@@ -170,7 +171,8 @@ class Link:
 
 
 async def _close(client: Client) -> None:
-    with suppress(TimeoutError):
+    """End a connection; one that is broken has ended, whatever becomes of what was still to be sent."""
+    with suppress(TimeoutError, OSError, Error):
         async with asyncio.timeout(_CLOSE_TIMEOUT):
             await client.close()
 

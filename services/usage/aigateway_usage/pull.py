@@ -27,7 +27,7 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 """Bytes of these at most."""
 MAX_ACK_PENDING: Final = 10_000
 """Events given out to all usage services together that are not in the ledger yet; the stream keeps back the rest."""
-ACK_WAIT: Final = 60.0
+ACK_WAIT: Final = 30.0
 """Seconds until an event is given out again whose service said nothing of it."""
 EXPIRES: Final = 10.0
 """Seconds that a request stays open at the server."""
@@ -87,7 +87,7 @@ class Pull:
 
         Listen no more first, or the server would give it to the request that is open here. It notices that nobody
         listens to that one when it is asked for the state of the consumer; nats-server 2.9 would otherwise try the
-        request, and give the event out a minute late.
+        request, and give the event out late.
         """
         self._closing = True
         if not self._connection.alive:
