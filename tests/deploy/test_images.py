@@ -94,6 +94,7 @@ def test_what_one_service_needs_is_not_in_the_image_of_another() -> None:
     assert not {"sqlalchemy", "alembic", "aiohttp"} & (locked("edge") | locked("router"))
     assert not {"fastapi", "uvicorn"} & (locked("router") | locked("provider") | locked("usage"))
     assert "redis" not in locked("edge") | locked("provider") | locked("usage")
+    assert "nats-py" not in locked("edge") | locked("provider")
     assert not {"pytest", "mypy", "grpcio-tools"} & locked("all")
 
 

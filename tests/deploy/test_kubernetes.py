@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 from aigateway.v1 import gateway_service_pb2, provider_service_pb2, usage_service_pb2
+from aigateway_common.event_stream import EventStream
+from aigateway_common.jetstream import REFUSED_BYTES, STREAM_BYTES
 from aigateway_common.serving import CONNECTION_AGE_GRACE, RESOLUTION_PAUSE
 from aigateway_common.settings import load
 from aigateway_edge.settings import EdgeSettings
@@ -481,6 +483,25 @@ def test_a_ledger_in_a_file_belongs_to_one_pod(folder: Path) -> None:
     assert of_kind(shared, "PersistentVolumeClaim") == []
     made = plan(container_of(shared, "usage"), folder)
     assert made.usage.database_url.startswith("postgresql://")
+
+
+def test_with_nats_router_and_ledger_share_one_server_whose_files_stay(folder: Path) -> None:
+    built = combination(folder, "postgres", "nats")
+    server = named(built, "StatefulSet", "nats")["spec"]
+    for name in ("router", "usage"):
+        made = plan(container_of(built, name), folder)
+        assert made.usage.events == made.router.events == EventStream("nats://nats:4222")
+        egress = named(built, "NetworkPolicy", f"{name}-nats")["spec"]
+        assert egress["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == name
+        assert egress["egress"][0]["to"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "nats"}}}]
+    assert "NATS_URL" not in variables(container_of(built, "edge"))
+    (claim,), (container,) = server["volumeClaimTemplates"], containers(server["template"]["spec"])
+    (mount,) = container["volumeMounts"]
+    assert (mount["name"], mount["mountPath"]) == (claim["metadata"]["name"], "/data")
+    assert container["command"][container["command"].index("--store_dir") + 1] == "/data"
+    room = int(claim["spec"]["resources"]["requests"]["storage"].removesuffix("Gi")) << 30
+    assert room >= 2 * (STREAM_BYTES + REFUSED_BYTES)
+    assert server["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
 
 
 def test_ollama_is_beside_its_adapter_on_a_gpu(folder: Path) -> None:

@@ -91,6 +91,9 @@ _SHARED_LIMITS = _gauge(
     "aigateway_shared_limits_available", "1 while limits are counted with other routers, 0 while each counts alone."
 )
 _ACCOUNTS = _gauge("aigateway_accounts_reachable", "1 while keys and budgets can be asked for, 0 while not.")
+_EVENT_STREAM = _gauge(
+    "aigateway_event_stream_available", "1 while usage events are taken from NATS into the ledger, 0 while not."
+)
 _OUTBOX_EVENTS = _gauge("aigateway_outbox_events", "Usage events not yet delivered.")
 _OUTBOX_BYTES = _gauge("aigateway_outbox_bytes", "Size of the usage events not yet delivered.")
 _OUTBOX_LAG = _gauge("aigateway_outbox_lag_seconds", "Age of the oldest usage event not delivered.")
@@ -195,6 +198,11 @@ def shared_limits(*, available: bool) -> None:
 def accounts(*, reachable: bool) -> None:
     """Note whether the usage service can be asked for keys and budgets."""
     _ACCOUNTS.set((), int(reachable))
+
+
+def event_stream(*, available: bool) -> None:
+    """Note whether usage events can be taken from NATS into the ledger."""
+    _EVENT_STREAM.set((), int(available))
 
 
 def outbox(events: int, size: int, lag: float) -> None:

@@ -37,6 +37,10 @@ def environment(plan: Plan, group: Group, given: Mapping[str, str]) -> dict[str,
     secret = {key for row in PROVIDERS.values() if row.kind not in kinds for key in row.key_env}
     if not group.router:
         secret |= {"REDIS_URL"}  # it may hold a password
+    if not group.usage:
+        secret |= {"DATABASE_URL"}  # it too
+        if not group.router:
+            secret |= {"NATS_URL"}
     keep_all = plan.config_file is not None  # the file may name any variable
     result = {name: value for name, value in given.items() if keep_all or name.removesuffix("_FILE") not in secret}
     if "ollama" in group.providers:

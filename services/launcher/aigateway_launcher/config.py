@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Annotated, Any
 
+from aigateway_common.event_stream import MAX_REPLICAS
 from aigateway_common.settings import Document, Problem, suggestion
 from pydantic import BaseModel, Field, ValidationError
 
@@ -103,6 +104,8 @@ class UsageSection(Section):
 
     enabled: Boolean = True
     database_url: str | None = None
+    nats_url: str | None = None
+    nats_replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS)] = 1
     outbox_max_bytes: Annotated[int, Field(gt=0)] = 1024 * 1024 * 1024
     outbox_fsync: Boolean = False
     retention_days: Annotated[int, Field(gt=0)] | None = None

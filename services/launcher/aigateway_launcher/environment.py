@@ -42,6 +42,7 @@ KNOWN: Final = {
     "ADMIN_API_KEY": "keys of operators, for the administrative services, separated by commas",
     "DATABASE_URL": "the ledger's database",
     "REDIS_URL": "where limits are counted when several routers share them",
+    "NATS_URL": "where usage events wait for the ledger, in NATS JetStream; they go by gRPC without",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "where traces go (OTLP gRPC)",
     "OTEL_TRACES_SAMPLER_ARG": "share of calls that are traced, 0 to 1",
 }

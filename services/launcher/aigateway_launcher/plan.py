@@ -5,7 +5,7 @@ Every mistake is collected, so that all are reported at once. Nothing is opened 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,12 +21,14 @@ from aigateway_launcher import config as shape
 from aigateway_launcher import environment as env
 from aigateway_launcher.config_base import MAX_WORKERS, boolean
 from aigateway_launcher.plan_alerts import AlertsMaker
+from aigateway_launcher.plan_events import EventsMaker
 from aigateway_launcher.plan_policies import PolicyMaker
 from aigateway_launcher.plan_tls import TlsMaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from aigateway_common.event_stream import EventStream
     from aigateway_common.tls import Tls
 
     from aigateway_launcher.config import Config, ProviderSection
@@ -151,6 +153,7 @@ class _Maker:
         targets = self._targets()
         providers = self._providers(ollama_found, targets)
         data_dir = self._data_dir()
+        events = self._events()
         metrics_port = over.metrics_port if over.metrics_port is not None else server.metrics_port
         return Plan(
             host=host,
@@ -172,8 +175,8 @@ class _Maker:
             providers=providers,
             disabled=self._disabled,
             sources=self._sources,
-            router=self._router(keys, admin_keys, data_dir, {*providers, *targets.providers}),
-            usage=self._usage(data_dir, providers),
+            router=replace(self._router(keys, admin_keys, data_dir, {*providers, *targets.providers}), events=events),
+            usage=replace(self._usage(data_dir, providers), events=events),
             edge=self._edge(),
             targets=targets,
             config_file=path,
@@ -409,6 +412,12 @@ class _Maker:
             retention_days=self._config.usage.retention_days,
             alerts=alerts,
         )
+
+    def _events(self) -> EventStream | None:
+        maker = EventsMaker(self._config.usage, self._document, self._env)
+        result = maker.stream()
+        self.problems += maker.problems
+        return result
 
     def _edge(self) -> EdgeSettings:
         edge = self._config.edge

@@ -7,6 +7,7 @@ internal callers. No service knows which of these it got.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -110,9 +111,9 @@ class Process:
             self._router.reload(plan.router)
 
     async def open_ledger(self) -> aio.Channel:
-        """The ledger alone, joined in process; for commands that read it."""
+        """The ledger alone, joined in process; for commands that read it, and take no events for it."""
         server = import_module("aigateway_usage.server")
-        return await self._join(server.UsageComponent(self._plan.usage))
+        return await self._join(server.UsageComponent(replace(self._plan.usage, events=None)))
 
     # Services.
 

@@ -16,8 +16,7 @@ from aigateway_router.store import OutboxLockedError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from grpc import aio
-
+    from aigateway_router.delivery.transport import Transport
     from aigateway_router.settings import RouterSettings
 
 _PAUSE: Final = 1.0
@@ -31,9 +30,9 @@ _log = logs.get("aigateway.outbox")
 class Leftovers:
     """The outboxes of workers that are no more."""
 
-    def __init__(self, settings: RouterSettings, usage: aio.Channel) -> None:
+    def __init__(self, settings: RouterSettings, transport: Transport) -> None:
         self._settings = settings
-        self._usage = usage
+        self._transport = transport
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -57,7 +56,7 @@ class Leftovers:
         return [path for path, number in found if number.isdecimal() and int(number) >= workers]
 
     async def _deliver(self, folder: Path) -> None:
-        outbox = Outbox(self._settings, self._usage, folder)
+        outbox = Outbox(self._settings, self._transport, folder)
         while True:
             try:
                 await outbox.start()

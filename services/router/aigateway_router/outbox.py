@@ -13,8 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import grpc
-from aigateway.v1 import usage_service_pb2, usage_service_pb2_grpc
+from aigateway.v1 import usage_service_pb2
 from aigateway_common import logs, metrics
 from aigateway_common.errors import GatewayError
 from google.protobuf.message import DecodeError
@@ -26,10 +25,10 @@ from aigateway_router.store import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from aigateway_router.delivery.transport import Transport
     from aigateway_router.settings import RouterSettings
     from aigateway_router.store import Batch
 
-_RPC_TIMEOUT: Final = 30.0
 _MIN_PAUSE: Final = 0.05
 _MAX_PAUSE: Final = 5.0
 _PROBE_INTERVAL: Final = 1.0
@@ -41,22 +40,22 @@ _log = logs.get("aigateway.outbox")
 
 
 class Outbox:
-    """Keeps usage events and delivers each to the ledger at least once; the ledger counts each once by its id.
+    """Keeps usage events and hands each on to the ledger at least once; the ledger counts each once by its id.
 
     When `outbox_max_bytes` are waiting, or the disk takes no more, `admit` refuses new calls; calls under way are still
     kept. Only `stop` and `start` may be awaited by more than one task.
 
     Args:
         settings: See there.
-        usage: A channel to the usage service.
+        transport: What carries events to the ledger; an event is forgotten once that says it is kept elsewhere.
         folder: The folder to use instead of the router's own; what waits there is not measured.
     """
 
-    def __init__(self, settings: RouterSettings, usage: aio.Channel, folder: Path | None = None) -> None:
+    def __init__(self, settings: RouterSettings, transport: Transport, folder: Path | None = None) -> None:
         self._settings = settings
         self._folder = folder or settings.own_outbox
         self._measured = folder is None
-        self._usage = usage_service_pb2_grpc.UsageServiceStub(usage)
+        self._transport = transport
         self._store: Store | None = None
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -191,7 +190,7 @@ class Outbox:
         attempts = self._parse(batch, store)
         if attempts:
             self._oldest_us = attempts[0].started_at_us
-            await self._record(attempts, store)
+            await self._hand_on(attempts, store)
         store.acknowledge(batch)
         self._oldest_us = 0
         self._events = max(0, self._events - len(batch.payloads)) if store.backlog_bytes else 0
@@ -208,23 +207,12 @@ class Outbox:
                 _log.error("outbox: unreadable event set aside", file=str(path))
         return attempts
 
-    async def _record(self, attempts: list[usage_service_pb2.Attempt], store: Store) -> None:
-        """Deliver; when the ledger calls a batch invalid, find the event that is, and set aside that one alone."""
-        request = usage_service_pb2.RecordAttemptsRequest()
-        request.attempts.extend(attempts)
-        try:
-            await self._usage.RecordAttempts(request, timeout=_RPC_TIMEOUT)
-        except aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
-                raise
-            if len(attempts) > 1:
-                half = len(attempts) // 2
-                await self._record(attempts[:half], store)
-                await self._record(attempts[half:], store)
-                return
-            record = records.encode(attempts[0].SerializeToString())
-            path = store.set_aside(f"rejected-{attempts[0].event_id}.bin", record)
-            _log.error("outbox: the ledger refused an event, set aside", file=str(path), error=error.details())
+    async def _hand_on(self, attempts: list[usage_service_pb2.Attempt], store: Store) -> None:
+        """Deliver; what is not taken, and never will be, is set aside."""
+        for rejected in await self._transport.deliver(attempts):
+            record = records.encode(rejected.attempt.SerializeToString())
+            path = store.set_aside(f"rejected-{rejected.attempt.event_id}.bin", record)
+            _log.error("outbox: the ledger refused an event, set aside", file=str(path), error=rejected.why)
 
     async def _pause(self, seconds: float) -> None:
         """Wait with some jitter, or until told to stop: then one more try is made."""

@@ -17,6 +17,7 @@ from aigateway_router.authn import KeyRing
 from aigateway_router.callers import Callers, revoked
 from aigateway_router.calls import Call
 from aigateway_router.checks import check_chat, check_embed
+from aigateway_router.delivery.rpc import RpcTransport
 from aigateway_router.dispatch import Dispatcher
 from aigateway_router.leftovers import Leftovers
 from aigateway_router.models import ModelCatalog
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from grpc import aio
 
+    from aigateway_router.delivery.transport import Transport
     from aigateway_router.jwt_tokens import JwtTokens
     from aigateway_router.policy.counters import Counters
     from aigateway_router.policy.limits import Estimate, Hold
@@ -59,10 +61,11 @@ class RouterComponent:
     Args:
         settings: See there.
         providers: A channel to the adapter of each enabled provider, by the provider's name.
-        usage: A channel to the usage service; without it nothing is recorded, and there are no issued keys or budgets.
+        usage: A channel to the usage service; without it there are no issued keys or budgets, and nothing is recorded
+            unless the settings name a stream of events.
         telemetry: Where spans go.
 
-    Raises ValueError that names every alias or key that makes no sense.
+    Raises ValueError that names every alias or key that makes no sense, ConfigurationError when a client is missing.
     """
 
     service_names: tuple[str, ...] = (SERVICE_NAME, *admin.SERVICE_NAMES)
@@ -77,8 +80,9 @@ class RouterComponent:
     ) -> None:
         self._enabled = tuple(providers)
         routes = self._routes(settings)
-        self._outbox = None if usage is None else Outbox(settings, usage)
-        self._leftovers = None if usage is None else Leftovers(settings, usage)
+        self._transport = _transport(settings, usage)
+        self._outbox = None if self._transport is None else Outbox(settings, self._transport)
+        self._leftovers = None if self._transport is None else Leftovers(settings, self._transport)
         self._catalog = ModelCatalog(providers, routes, settings)
         running = RunningCalls()
         self._accounts = Accounts(usage, settings, running.cut)
@@ -150,6 +154,8 @@ class RouterComponent:
             await self._leftovers.stop()
         if self._outbox is not None:
             await self._outbox.stop(grace)
+        if self._transport is not None:
+            await self._transport.close()
         if self._machine is not None:
             self._machine.close()
 
@@ -347,6 +353,15 @@ def _end(call: Call, operation: str, error: BaseException | None) -> None:
     if error is not None:
         status = error.reason.name if isinstance(error, GatewayError) else "CANCELLED"
     metrics.call_finished("router", operation, call.provider, status, call.elapsed_ns() / 1e9)
+
+
+def _transport(settings: RouterSettings, usage: aio.Channel | None) -> Transport | None:
+    """What carries usage events; None when nobody would take them."""
+    if settings.events is not None:
+        from aigateway_router.delivery.stream import StreamTransport  # noqa: PLC0415 -- loaded only with NATS
+
+        return StreamTransport(settings.events)
+    return None if usage is None else RpcTransport(usage)
 
 
 def _tokens(settings: RouterSettings) -> JwtTokens | None:

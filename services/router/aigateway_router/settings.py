@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from aigateway_common.event_stream import EventStream
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
@@ -138,6 +140,8 @@ class RouterSettings:
     """What each key of the configuration may use, and each issued key that has no limits of its own."""
     redis_url: str | None = field(default=None, repr=False)
     """Where limits are counted when several routers share them; each router counts for itself without."""
+    events: EventStream | None = None
+    """Where usage events are sent for the ledger to take them from; by gRPC to the usage service without."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Names of the operator's own: alias to `provider/model`, or to another alias."""
     disabled: Mapping[str, str] = field(default_factory=dict)

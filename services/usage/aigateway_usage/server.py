@@ -22,14 +22,14 @@ from aigateway_usage.calls import Calls
 from aigateway_usage.database import Database
 from aigateway_usage.ledger import Ledger
 from aigateway_usage.pricing import Pricer
-from aigateway_usage.rows import from_row, to_row
+from aigateway_usage.recording import Recorder
+from aigateway_usage.rows import from_row
 from aigateway_usage.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from grpc import aio
 
+    from aigateway_usage.consumer import Consumer
     from aigateway_usage.rows import Row
     from aigateway_usage.settings import UsageSettings
 
@@ -43,7 +43,7 @@ WARM_UP_AFTER: Final = 1.0
 first."""
 
 _SLICE: Final = 100
-"""Attempts converted before other calls get their turn; about three milliseconds."""
+"""Rows converted before other calls get their turn; about three milliseconds."""
 _SERVICE: Final = usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"].full_name
 _log = logs.get("usage")
 
@@ -57,8 +57,10 @@ class UsageComponent:
         self._database = Database(settings.database_url, busy_timeout=settings.busy_timeout)
         self._pricer = Pricer(settings)
         self._ledger = Ledger(self._database, max_queued=settings.max_queued_attempts, written=self._written)
+        recorder = Recorder(self._ledger, self._pricer)
+        self._consumer = _consumer(settings, recorder)
         telemetry = telemetry or Telemetry.off()
-        self._servicer = _Servicer(self._database, self._ledger, self._pricer, telemetry)
+        self._servicer = _Servicer(self._database, recorder, telemetry)
         self._budgets = BudgetCalls(self._database, self._pricer)
         self._accounts = account_server.AccountServicer(AccountCalls(self._database), self._budgets, telemetry)
         self._alerts = alerting.Alerting(self._database, settings.alerts, telemetry)
@@ -75,6 +77,8 @@ class UsageComponent:
         """Open the database; create or upgrade its schema."""
         await self._database.open()
         await self._alerts.start()
+        if self._consumer is not None:
+            self._consumer.start()
         self._background = [
             asyncio.create_task(self._warm_up(), name="usage-warm-up"),
             asyncio.create_task(self._budgets.sweep_forever(), name="usage-sweep"),
@@ -93,6 +97,8 @@ class UsageComponent:
         """Write what waits, for at most `grace` seconds, and close."""
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
+        if self._consumer is not None:
+            await self._consumer.stop(grace)
         for task in self._background:
             task.cancel()
         if self._background:
@@ -107,11 +113,9 @@ class UsageComponent:
 
 
 class _Servicer(usage_service_pb2_grpc.UsageServiceServicer):
-    def __init__(self, database: Database, ledger: Ledger, pricer: Pricer, telemetry: Telemetry) -> None:
+    def __init__(self, database: Database, recorder: Recorder, telemetry: Telemetry) -> None:
         self._database = database
-        self._ledger = ledger
-        self._pricer = pricer
-        self._converting = asyncio.Lock()  # of large requests one at a time, or each would take its slice in turn
+        self._recorder = recorder
         self._calls = Calls(_SERVICE, telemetry)
 
     @override
@@ -137,25 +141,8 @@ class _Servicer(usage_service_pb2_grpc.UsageServiceServicer):
     ) -> usage_service_pb2.RecordAttemptsResponse:
         if len(request.attempts) > MAX_ATTEMPTS:
             raise invalid("attempts", f"`attempts` holds more than {MAX_ATTEMPTS}")
-        if any(self._pricer.needs_published(attempt.provider) for attempt in request.attempts):
-            await self._pricer.load()
-        if len(request.attempts) <= _SLICE:
-            rows = await self._rows(request.attempts)
-        else:
-            async with self._converting:
-                rows = await self._rows(request.attempts)
-        recorded = await self._ledger.record(rows)
+        recorded = await self._recorder.record(request.attempts)
         return usage_service_pb2.RecordAttemptsResponse(recorded=recorded.new, duplicates=recorded.duplicates)
-
-    async def _rows(self, attempts: Sequence[usage_service_pb2.Attempt]) -> list[Row]:
-        rows: list[Row] = []
-        for index, attempt in enumerate(attempts):
-            if index and index % _SLICE == 0:
-                await asyncio.sleep(0)
-            row = to_row(attempt, index)
-            self._pricer.price(row)
-            rows.append(row)
-        return rows
 
     async def _list(self, request: usage_service_pb2.ListAttemptsRequest) -> usage_service_pb2.ListAttemptsResponse:
         if not 0 <= request.page_size <= MAX_PAGE:
@@ -185,3 +172,11 @@ class _Servicer(usage_service_pb2_grpc.UsageServiceServicer):
                 await asyncio.sleep(0)
             answer.rows.append(summaries.to_row(row, by))
         return answer
+
+
+def _consumer(settings: UsageSettings, recorder: Recorder) -> Consumer | None:
+    if settings.events is None:
+        return None
+    from aigateway_usage.consumer import Consumer  # noqa: PLC0415 -- loaded only with NATS
+
+    return Consumer(settings.events, recorder)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aigateway_common.event_stream import EventStream
+
 
 @dataclass(frozen=True, slots=True)
 class PriceOverride:
@@ -75,3 +77,5 @@ class UsageSettings:
     """For how many days attempts are kept, at least one; None for ever. Their sums by hour and by day stay."""
     alerts: AlertSettings = field(default_factory=AlertSettings)
     """What is an alert, and who is told."""
+    events: EventStream | None = None
+    """Where usage events are taken from, beside those that routers send by gRPC; None: from nowhere."""

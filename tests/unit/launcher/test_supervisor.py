@@ -8,6 +8,7 @@ import pytest
 from aigateway_common.serving import grpc_server
 from aigateway_launcher import children as children_module
 from aigateway_launcher.children import PRIVATE_PORTS, hold_port
+from aigateway_launcher.groups import everything, parts
 from aigateway_launcher.plan import Overrides, make
 from aigateway_launcher.split import Split
 from aigateway_launcher.supervisor import Child
@@ -42,6 +43,18 @@ def test_each_adapter_gets_its_own_key_and_no_other(tmp_path: Path) -> None:
         held = {"OPENAI_API_KEY", "GROQ_API_KEY", "GEMINI_API_KEY_FILE"} & set(child.environment)
         wanted = {"provider:openai": {"OPENAI_API_KEY"}, "provider:groq": {"GROQ_API_KEY"}}.get(name, set())
         assert held == wanted, name
+
+
+def test_only_the_ledger_is_told_of_its_database(tmp_path: Path) -> None:
+    """The URL of PostgreSQL holds a password."""
+    plan = make(Overrides(data_dir=tmp_path), ENVIRONMENT, ollama_found=lambda: False)
+    given = {**ENVIRONMENT, "DATABASE_URL": "postgresql://me:word@db/ledger", "DATABASE_URL_FILE": "/run/secrets/db"}
+    told = [
+        group.names
+        for group in parts(everything(plan))
+        if {"DATABASE_URL", "DATABASE_URL_FILE"} & set(children_module.environment(plan, group, given))
+    ]
+    assert told == [("usage",)]
 
 
 def test_the_router_and_the_edge_are_told_where_the_others_are(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from aigateway.v1 import usage_service_pb2, usage_service_pb2_grpc
 from aigateway_common import metrics
 from aigateway_common.errors import GatewayError
 from aigateway_common.serving import grpc_channel
+from aigateway_router.delivery.rpc import RpcTransport
 from aigateway_router.leftovers import Leftovers
 from aigateway_router.outbox import Outbox
 from aigateway_router.settings import RouterSettings, Share
@@ -38,7 +39,7 @@ def settings(folder: Path, **more: Any) -> RouterSettings:
 @asynccontextmanager
 async def outbox(of: RouterSettings, port: int, grace: float = 5) -> AsyncIterator[Outbox]:
     async with grpc_channel(f"127.0.0.1:{port}") as channel:
-        box = Outbox(of, channel)
+        box = Outbox(of, RpcTransport(channel))
         await box.start()
         try:
             yield box
@@ -238,7 +239,7 @@ async def test_two_routers_never_share_a_folder(tmp_path: Path) -> None:
 
 async def test_before_start_and_after_stop_nothing_is_taken(tmp_path: Path) -> None:
     async with grpc_channel("127.0.0.1:1") as channel:
-        box = Outbox(settings(tmp_path), channel)
+        box = Outbox(settings(tmp_path), RpcTransport(channel))
         with pytest.raises(GatewayError, match="starting or stopping"):
             box.admit()
         await box.start()
@@ -253,6 +254,7 @@ import asyncio, sys
 from pathlib import Path
 from aigateway_common import logs
 from aigateway_common.serving import grpc_channel
+from aigateway_router.delivery.rpc import RpcTransport
 from aigateway_router.leftovers import Leftovers
 from aigateway_router.outbox import Outbox
 from aigateway_router.settings import RouterSettings, Share
@@ -262,7 +264,8 @@ logs.configure("error", json=True)
 
 async def main(folder, port, first):
     async with grpc_channel(f"127.0.0.1:{port}") as channel:
-        box = Outbox(RouterSettings(outbox_dir=Path(folder), outbox_segment_bytes=5000, outbox_batch=7), channel)
+        settings = RouterSettings(outbox_dir=Path(folder), outbox_segment_bytes=5000, outbox_batch=7)
+        box = Outbox(settings, RpcTransport(channel))
         await box.start()
         for number in range(first, first + 100_000):
             box.append(attempt(number))
@@ -356,8 +359,8 @@ async def test_fewer_workers_deliver_what_those_before_left(tmp_path: Path, work
     await leave_behind(tmp_path, port, 4)
     async with served(ledger, port), grpc_channel(f"127.0.0.1:{port}") as channel:
         alone = [settings(tmp_path)] if workers == 1 else [worker(tmp_path, n, workers) for n in range(workers)]
-        boxes = [Outbox(one, channel) for one in alone]
-        left = [Leftovers(one, channel) for one in alone]
+        boxes = [Outbox(one, RpcTransport(channel)) for one in alone]
+        left = [Leftovers(one, RpcTransport(channel)) for one in alone]
         for box, leftovers in zip(boxes, left, strict=True):
             await box.start()
             leftovers.start()
@@ -375,7 +378,7 @@ async def test_more_workers_again_find_their_folders_free_and_empty(tmp_path: Pa
         port = server.port
     await leave_behind(tmp_path, port, 2)
     async with served(ledger, port), grpc_channel(f"127.0.0.1:{port}") as channel:
-        leftovers = Leftovers(settings(tmp_path), channel)
+        leftovers = Leftovers(settings(tmp_path), RpcTransport(channel))
         leftovers.start()
         await ledger.of(10)
         await leftovers.stop()
@@ -393,7 +396,7 @@ async def test_a_folder_that_a_worker_still_has_is_waited_for(tmp_path: Path, mo
     async with grpc_channel(f"127.0.0.1:{port}") as channel:
         async with outbox(worker(tmp_path, 1, 2), port, grace=0.1) as box:
             box.append(attempt(0))
-            leftovers = Leftovers(settings(tmp_path), channel)
+            leftovers = Leftovers(settings(tmp_path), RpcTransport(channel))
             leftovers.start()
             await asyncio.sleep(0.05)
         async with served(ledger, port):
