@@ -45,8 +45,9 @@ REFUSED_BYTES: Final = 64 * 1024 * 1024
 MESSAGE_OVERHEAD: Final = 1024
 """Bytes for the headers of a message, which count too."""
 
-_NAME_IN_USE: Final = 10058
-"""Somebody has just made the stream with other settings (nats-server, `JSStreamNameExistErr`)."""
+_MADE_MEANWHILE: Final = frozenset({10058, 10065})
+"""Somebody has just made the stream with other settings, or is making it (nats-server's `JSStreamNameExistErr` and
+`JSStreamSubjectOverlapErr`)."""
 _DENIED: Final = "authorization violation"
 """A word of the protocol itself (https://docs.nats.io/reference/reference-protocols/nats-protocol#okerr), for which
 nats-py has no type when it comes in answer to CONNECT."""
@@ -185,9 +186,12 @@ async def _stream(context: JetStreamContext, replicas: int) -> int:
         try:
             found = await context.add_stream(events(replicas))
         except BadRequestError as error:
-            if error.err_code != _NAME_IN_USE:
+            if error.err_code not in _MADE_MEANWHILE:
                 raise
-            found = await context.stream_info(STREAM)
+            try:
+                found = await context.stream_info(STREAM)
+            except NotFoundError:  # another stream has the subject
+                raise error from None
     if what := faults(found.config):
         raise StreamError(f"{SETTING}: the stream `{STREAM}` there {what}")
     return found.config.num_replicas or 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from aigateway.v1 import usage_service_pb2
 from aigateway_common import metrics
 from aigateway_common.errors import GatewayError
 from aigateway_common.event_stream import CONSUMER, REFUSED, STREAM, SUBJECT, EventStream
-from aigateway_common.jetstream import Link, events
+from aigateway_common.jetstream import Link, StreamError, events
 from aigateway_usage import pull
 from aigateway_usage.consumer import Consumer
 from aigateway_usage.database import Database
@@ -75,6 +75,10 @@ async def recorder(database_url: str) -> AsyncIterator[Scripted]:
 
 @asynccontextmanager
 async def consuming(server: nats.NatsServer, into: Recorder, grace: float = 10) -> AsyncIterator[Consumer]:
+    link = Link(EventStream(server.url), "test")
+    with suppress(StreamError):  # tests may have a server that cannot be used yet
+        await link.connected()  # nats-server 2.9 may forget requests for a stream that is being made twice at once
+    await link.close()
     consumer = Consumer(EventStream(server.url), into)
     consumer.start()
     try:
