@@ -131,7 +131,7 @@ async def test_two_usage_services_on_one_postgresql_take_the_events_of_one_strea
                     await call(client, number)
 
             await asyncio.gather(*(one(number) for number in range(100)))
-        async with asyncio.timeout(30), server.client() as own:
+        async with asyncio.timeout(60), server.client() as own:
             context = own.jetstream()
             # The server tells nobody.
             while (state := await context.consumer_info(STREAM, CONSUMER)).ack_floor.stream_seq != 100:  # noqa: ASYNC110
