@@ -67,7 +67,7 @@ class Containers:
             spec = self._spec(image, [*ours, "3"], env, bundle / "data" if data else None)
             (bundle / "config.json").write_text(json.dumps(spec))
             run = shlex.join([*self._crun, "run", "--bundle", str(bundle), "--preserve-fds", "1", name])
-            return ["unshare", "--mount", "sh", "-c", f"{_CGROUPS}; exec {run} 3>&{descriptor}"]
+            return ["unshare", "--mount", "sh", "-c", f"{_CGROUPS}; exec {run} 3>/proc/self/fd/{descriptor}"]
 
         running = gateway.start(bundle, gateway.environment(None), *arguments, program=command)
         state = subprocess.run([*self._crun, "state", name], check=True, capture_output=True, text=True).stdout
