@@ -6,7 +6,9 @@ import contextlib
 import errno
 import random
 import socket
-from typing import TYPE_CHECKING, Final
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
 
 from aigateway_providers.registry import PROVIDERS
 
@@ -50,12 +52,31 @@ def environment(plan: Plan, group: Group, given: Mapping[str, str]) -> dict[str,
     return result
 
 
-def hold_port(taken: Collection[int] = ()) -> socket.socket:
+@dataclass(frozen=True)
+class HeldPort:
+    """A port for a child, and what keeps others from it: a context manager that lets it go."""
+
+    number: int
+    _socket: socket.socket
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Others may have it."""
+        self._socket.close()
+
+
+def hold_port(taken: Collection[int] = ()) -> HeldPort:
     """A port for a child on loopback: none of those `taken`, and below those that systems hand out by themselves.
 
     Linux takes the ports of outgoing connections from 32768 upwards: one chosen there may be gone before the service
-    that it was chosen for has started. The socket is bound and never listens: while it is open, the child can have the
-    port, as it asks with SO_REUSEADDR like every server, and no other gateway that starts in this moment takes it.
+    that it was chosen for has started. A socket is bound to it and never listens: while it is open, the child can have
+    the port, as it asks with SO_REUSEADDR like every server, and no other gateway that starts in this moment takes it.
+    Other systems than Linux would refuse the child as well, so that there the port is free again at once.
     """
     for port in random.sample(PRIVATE_PORTS, len(PRIVATE_PORTS)):
         if port in taken:
@@ -64,6 +85,7 @@ def hold_port(taken: Collection[int] = ()) -> socket.socket:
             held = opened.enter_context(socket.socket())
             held.bind(("127.0.0.1", port))  # without SO_REUSEADDR: held ports of others are not free
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            opened.pop_all()
-            return held
+            if sys.platform == "linux":
+                opened.pop_all()
+            return HeldPort(port, held)
     raise OSError(errno.EADDRINUSE, "no port is free for the services of the gateway")

@@ -9,7 +9,6 @@ from aigateway_launcher.groups import Group, everything, parts
 from aigateway_launcher.supervisor import Child
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping, Sequence
 
     from aigateway_launcher.plan import Plan
@@ -25,7 +24,7 @@ class Split:
         self._environment = environment
         groups = parts(everything(plan))
         self._ports: dict[str, int] = {}
-        self._held: list[socket.socket] = []
+        self._held: list[children.HeldPort] = []
         for group in groups:
             self._ports[group.names[0]] = self._port(group)
         self.stages: Sequence[Sequence[Child]] = [[self._child(number, group)] for number, group in enumerate(groups)]
@@ -48,8 +47,7 @@ class Split:
             return asked
         held = children.hold_port((*self._ports.values(), self._plan.port, self._plan.grpc_port))
         self._held.append(held)
-        port: int = held.getsockname()[1]
-        return port
+        return held.number
 
     def _child(self, number: int, group: Group) -> Child:
         name = group.names[0]

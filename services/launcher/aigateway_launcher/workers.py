@@ -51,7 +51,7 @@ class Workers:
             self._usage_port: int | None = None
             if plan.usage_enabled:
                 held = opened.enter_context(children.hold_port((self._grpc_port,)))
-                self._usage_port = held.getsockname()[1]
+                self._usage_port = held.number
             self._opened = opened.pop_all()
         self._workers = [Worker(index, plan.workers, self._http.fileno()) for index in range(plan.workers)]
         ledger = [] if self._usage_port is None else [self._ledger(self._usage_port)]

@@ -6,12 +6,11 @@ address.
 
 from __future__ import annotations
 
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from aigateway_launcher.children import hold_port
+from aigateway_launcher.children import HeldPort, hold_port
 
 from support.gateway import PROVIDER_KEYS, Running, environment, start
 
@@ -28,14 +27,14 @@ class Replicas:
     provider: str = "openai"
     running: dict[str, Running] = field(default_factory=dict)
     _ports: dict[str, int] = field(default_factory=dict)
-    _held: list[socket.socket] = field(default_factory=list)
+    _held: list[HeldPort] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         try:
             for together in (("usage", "adapter-a", "adapter-b"), ("router-a", "router-b"), ("edge-a", "edge-b")):
                 for name in together:
                     self._held.append(hold_port())
-                    self._ports[name] = self._held[-1].getsockname()[1]
+                    self._ports[name] = self._held[-1].number
                 with ThreadPoolExecutor() as pool:
                     list(pool.map(self.start, together))
         except BaseException:

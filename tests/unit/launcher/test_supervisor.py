@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,7 +90,7 @@ def test_the_ports_of_services_are_none_that_systems_hand_out(tmp_path: Path) ->
 
 async def test_a_held_port_is_the_childs_and_no_other_gateways(monkeypatch: pytest.MonkeyPatch) -> None:
     with hold_port() as held:
-        port = held.getsockname()[1]
+        port = held.number
         monkeypatch.setattr(children_module, "PRIVATE_PORTS", range(port, port + 1))
         with pytest.raises(OSError, match="no port is free"):
             hold_port()
@@ -97,3 +99,9 @@ async def test_a_held_port_is_the_childs_and_no_other_gateways(monkeypatch: pyte
             await server.start()
             await server.drain(0)
     hold_port().close()
+
+
+def test_where_a_held_port_would_be_refused_to_the_child_it_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with hold_port() as first, socket.socket() as other:
+        other.bind(("127.0.0.1", first.number))

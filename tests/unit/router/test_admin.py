@@ -229,7 +229,7 @@ async def test_a_usage_service_that_has_just_started_is_reached_by_the_first_cal
     """Its router asked it before it was there, so the connection waits for its next try."""
     hops = Hops()
     with hold_port() as held:
-        address = f"127.0.0.1:{held.getsockname()[1]}"
+        address = f"127.0.0.1:{held.number}"
         channel = grpc_channel(address)
         component = RouterComponent(
             RouterSettings(outbox_dir=tmp_path / "outbox", admin_keys=(ADMIN,)),
@@ -254,7 +254,7 @@ async def test_a_usage_service_that_stays_away_is_said_to_be(tmp_path: Path, mon
     monkeypatch.setattr(admin, "CONNECT_SECONDS", 0.05)
     hops = Hops()
     with hold_port() as held:
-        channel = grpc_channel(f"127.0.0.1:{held.getsockname()[1]}")
+        channel = grpc_channel(f"127.0.0.1:{held.number}")
         component = RouterComponent(
             RouterSettings(outbox_dir=tmp_path / "outbox", admin_keys=(ADMIN,)),
             providers={"acme": await hops.to(answering())},
