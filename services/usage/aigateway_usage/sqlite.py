@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -72,11 +73,15 @@ class SqliteFile:
             return self._idle.pop()
         driver = _Driver(self._connected, iter_chunk_size=64)
         await driver.opened()
+        made = ExitStack()
         try:
-            return SqliteSession(driver, await driver.visit(self.engine.connect), self._idle)
+            connection = await driver.visit(lambda: made.enter_context(self.engine.connect()))
         except BaseException:
+            # One that was cancelled is made all the same, and would complain once its driver is gone.
+            await driver.visit(made.close)
             await driver.closed()
             raise
+        return SqliteSession(driver, connection, self._idle)
 
     async def dispose(self) -> None:
         """Close the file; nobody uses a connection any more."""
