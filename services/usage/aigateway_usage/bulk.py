@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, Boolean, Double, Integer, String, Text
@@ -21,6 +22,8 @@ _ARRAYS: Final = {
     Text: "text",
 }
 """What a column's values are sent as."""
+_MOST_TOGETHER: Final = 64
+"""Rows of one statement of SQLite, with a few thousand values: below the 32,766 that it takes, and small to keep."""
 
 
 def insert_rows(
@@ -29,24 +32,42 @@ def insert_rows(
     rows: Sequence[tuple[Any, ...]],
     after: str,
     columns: tuple[str, ...] | None = None,
-) -> CursorResult[Any]:
-    """INSERT `rows`, with what comes `after` their values; of all columns unless they are named.
+) -> int:
+    """INSERT `rows`, with what comes `after` their values; of all columns unless they are named. Says how many it were.
 
-    On SQLite nothing can be read from the result but how many rows there were.
+    SQLite's driver lets go of the interpreter around each statement and waits to have it back, so that a statement for
+    each row would cost the event loop more than the rows themselves.
     """
-    dialect = connection.dialect.name
-    statement = _statement(dialect, table, after, columns or tuple(column.name for column in table.columns))
-    if dialect == "sqlite":
-        return connection.exec_driver_sql(statement, list(rows))
+    names = columns or tuple(column.name for column in table.columns)
+    if connection.dialect.name != "sqlite":
+        return insert_arrays(connection, table, rows, after, names).rowcount
+    count = start = 0
+    while start < len(rows):
+        # A power of two, so that few statements are kept for all numbers of rows.
+        size = min(_MOST_TOGETHER, 1 << ((len(rows) - start).bit_length() - 1))
+        values = tuple(chain.from_iterable(rows[start : start + size]))
+        count += connection.exec_driver_sql(_of_rows(table, after, names, size), values).rowcount
+        start += size
+    return count
+
+
+def insert_arrays(
+    connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]], after: str, columns: tuple[str, ...]
+) -> CursorResult[Any]:
+    """INSERT `rows` into PostgreSQL, with what comes `after` their values."""
+    statement = _of_arrays(table, after, columns)
     return connection.exec_driver_sql(statement, tuple(list(values) for values in zip(*rows, strict=True)))
 
 
 @cache
-def _statement(dialect: str, table: Table, after: str, columns: tuple[str, ...]) -> str:
-    names = ", ".join(columns)
-    if dialect == "sqlite":
-        values = f"VALUES ({', '.join('?' * len(columns))})"
-    else:
-        arrays = (f"${at}::{_ARRAYS[type(table.c[name].type)]}[]" for at, name in enumerate(columns, 1))
-        values = f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608 -- names of our own tables
-    return f"INSERT INTO {table.name} ({names}) {values} {after}"
+def _of_rows(table: Table, after: str, columns: tuple[str, ...], size: int) -> str:
+    row = f"({', '.join('?' * len(columns))})"
+    values = f"VALUES {', '.join([row] * size)}"
+    return f"INSERT INTO {table.name} ({', '.join(columns)}) {values} {after}"
+
+
+@cache
+def _of_arrays(table: Table, after: str, columns: tuple[str, ...]) -> str:
+    arrays = (f"${at}::{_ARRAYS[type(table.c[name].type)]}[]" for at, name in enumerate(columns, 1))
+    values = f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608 -- names of our own tables
+    return f"INSERT INTO {table.name} ({', '.join(columns)}) {values} {after}"

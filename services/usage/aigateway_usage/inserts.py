@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.dialects import sqlite
 
-from aigateway_usage.bulk import insert_rows
+from aigateway_usage.bulk import insert_arrays, insert_rows
 from aigateway_usage.tables import attempts
 
 if TYPE_CHECKING:
@@ -21,18 +21,18 @@ _CHUNK: Final = 500
 """Rows of one statement; on PostgreSQL the event loop is held for some milliseconds to encode it."""
 _NEW: Final = "ON CONFLICT DO NOTHING"
 _NAMED: Final = sqlite.insert(attempts).on_conflict_do_nothing().returning(attempts.c.event_id)
-_values: Final = itemgetter(*(column.name for column in attempts.columns))
+_COLUMNS: Final = tuple(column.name for column in attempts.columns)
+_values: Final = itemgetter(*_COLUMNS)
 
 
 def insert(connection: Connection, rows: Sequence[Row]) -> set[str]:
     """Insert the rows whose event id is new; the ids of those.
 
-    On SQLite all rows are one call of plain tuples. That tells how many were new, not which; only when some were not,
-    which is rare, they are written again by a statement that names the new ones.
+    SQLite tells how many were new, not which; only when some were not, which is rare, they are written again by a
+    statement that names the new ones.
     """
     if connection.dialect.name == "sqlite":
-        done = insert_rows(connection, attempts, [_values(row) for row in rows], _NEW)
-        if done.rowcount == len(rows):
+        if insert_rows(connection, attempts, [_values(row) for row in rows], _NEW) == len(rows):
             return {row["event_id"] for row in rows}
         connection.rollback()
     else:
@@ -45,5 +45,6 @@ def insert(connection: Connection, rows: Sequence[Row]) -> set[str]:
             new.update(connection.scalars(_NAMED, part))
         else:
             values = [_values(row) for row in part]
-            new.update(insert_rows(connection, attempts, values, f"{_NEW} RETURNING event_id").scalars())
+            named = insert_arrays(connection, attempts, values, f"{_NEW} RETURNING event_id", _COLUMNS)
+            new.update(named.scalars())
     return new

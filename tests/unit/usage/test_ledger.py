@@ -95,6 +95,20 @@ async def test_the_same_events_from_many_at_once_are_counted_once(database_url: 
     assert sorted(database.written) == sorted(f"call-{number}" for number in range(300))
 
 
+async def test_however_many_come_together_each_is_written_once(database_url: str) -> None:
+    async with ledger(database_url) as (one, database):
+        start = 0
+        for many in (1, 2, 3, 63, 64, 65, 127, 200):
+            assert await one.record(rows(*range(start, start + many))) == Recorded(many, 0)
+            start += many
+        assert await one.record(rows(*range(start - 100, start + 30))) == Recorded(30, 100)
+    assert len(database.written) == len(set(database.written)) == start + 30
+    found = await stored(database_url, "SELECT request_id, duration_us, project FROM attempts")
+    assert sorted(found) == sorted(
+        (row["request_id"], row["duration_us"], row["project"]) for row in rows(*range(start + 30))
+    )
+
+
 async def test_what_waits_is_written_in_one_transaction(database_url: str) -> None:
     async with ledger(database_url) as (one, database):
         database.free.clear()

@@ -381,7 +381,9 @@ async def test_events_without_a_budget_cost_one_look_a_transaction(
     await ledger.record(0, CENT)
     statements.clear()
     await ledger.ledger.record([to_row(attempt(number), 0) | {"cost_usd": 1.0} for number in range(1, 300)])
-    assert statements == ["INSERT attempts", "INSERT attempt_hours", "INSERT attempt_days", "SELECT 1"]
+    rows = statements.count("INSERT attempts")
+    assert statements == [*["INSERT attempts"] * rows, "INSERT attempt_hours", "INSERT attempt_days", "SELECT 1"]
+    assert rows < 10
 
 
 async def test_many_sweeps_at_once_give_back_once(database_url: str) -> None:
