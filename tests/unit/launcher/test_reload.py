@@ -46,7 +46,7 @@ class Followed:
 
 @pytest.fixture
 async def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Followed]:
-    monkeypatch.setattr(reload, "LOOK_MS", 100)
+    monkeypatch.setattr(reload, "LOOK", 0.05)
     followed, stop = Followed(tmp_path), asyncio.Event()
     task = asyncio.create_task(reload.follow(followed.first, followed.plan, followed.files, followed.apply, stop))
     yield followed
