@@ -61,9 +61,10 @@ def insert_arrays(
 
 @cache
 def _of_rows(table: Table, after: str, columns: tuple[str, ...], size: int) -> str:
+    # FAIL, since whatever fails undoes its transaction: to undo the statement alone SQLite would keep a journal of it.
     row = f"({', '.join('?' * len(columns))})"
     values = f"VALUES {', '.join([row] * size)}"
-    return f"INSERT INTO {table.name} ({', '.join(columns)}) {values} {after}"
+    return f"INSERT OR FAIL INTO {table.name} ({', '.join(columns)}) {values} {after}"
 
 
 @cache
