@@ -55,6 +55,13 @@ class Caller:
     """When the key stops to work by itself, in seconds since the Unix epoch; None: never."""
     issued: bool = False
     """The key can be revoked while calls of it are under way."""
+    limited: tuple[tuple[str, CallLimits], ...] = field(init=False, compare=False)
+    """What has limits, and which: `key:ID`, `project:ID`."""
+
+    def __post_init__(self) -> None:
+        """Find what has limits once for all calls."""
+        subjects = ((f"key:{self.key_id or '-'}", self.key_limits), (f"project:{self.project}", self.project_limits))
+        object.__setattr__(self, "limited", tuple(each for each in subjects if each[1].is_set))
 
     @property
     def counts_tokens(self) -> bool:

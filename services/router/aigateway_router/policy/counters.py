@@ -77,15 +77,21 @@ class MemoryCounters:
         minute, elapsed = self._now()
         if minute != self._swept:
             self._sweep(minute)
-        counters = [self._counter(charge.name, minute) for charge in charges]
-        readings = tuple([Reading(counter.previous, counter.current, elapsed) for counter in counters])
+        counters: list[Counter] = []
+        readings: list[Reading] = []
         granted = True
-        for reading, charge in zip(readings, charges, strict=True):
+        for charge in charges:
+            counter = self._counters.get(charge.name)
+            if counter is None or counter.minute < minute:
+                counter = self._counter(charge.name, minute)
+            reading = Reading(counter.previous, counter.current, elapsed)
             granted = granted and reading.used + charge.cost <= charge.limit
+            counters.append(counter)
+            readings.append(reading)
         if granted:
             for counter, charge in zip(counters, charges, strict=True):
                 counter.current += charge.cost
-        return Taken(granted, minute, readings, self)
+        return Taken(granted, minute, tuple(readings), self)
 
     def settle(self, minute: int, changes: Sequence[tuple[str, int]]) -> None:
         """As in `Counters`."""

@@ -7,6 +7,7 @@ Counting is the business of `counters` and `places`, for a router that is alone,
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aigateway.v1 import gateway_service_pb2
@@ -17,7 +18,7 @@ from aigateway_router.policy.counters import Charge
 from aigateway_router.policy.places import OwnPlaces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from aigateway_router.callers import Caller
     from aigateway_router.policy.counters import Counters, Kind, Taken
@@ -100,13 +101,12 @@ class Limits:
         Raises:
             GatewayError: RATE_LIMITED, which names the limit; then nothing was taken.
         """
-        limited = [(subject, limits) for subject, limits in _subjects(caller) if limits.is_set]
+        limited = caller.limited
         if not limited:
             return self._free
         hold = Hold(self, self._enter(limited))
         try:
-            charges = list(_charges(limited, estimate))
-            if charges:
+            if charges := _charges(limited, estimate):
                 hold.take(await self._take(charges), charges)
         except BaseException:
             hold.end()
@@ -127,7 +127,7 @@ class Limits:
             raise _refusal(taken, charges)
         return taken
 
-    def _enter(self, limited: list[tuple[str, CallLimits]]) -> tuple[str, ...]:
+    def _enter(self, limited: Iterable[tuple[str, CallLimits]]) -> tuple[str, ...]:
         subjects = [(subject, most) for subject, limits in limited if (most := limits.concurrent_calls) is not None]
         if subjects and (full := self._places.enter(subjects)) is not None:
             metrics.limited("concurrent")
@@ -137,32 +137,34 @@ class Limits:
         return tuple(subject for subject, _ in subjects)
 
 
-def _subjects(caller: Caller) -> tuple[tuple[str, CallLimits], tuple[str, CallLimits]]:
-    return (
-        (f"key:{caller.key_id or '-'}", caller.key_limits),
-        (f"project:{caller.project}", caller.project_limits),
-    )
-
-
-def _charges(limited: list[tuple[str, CallLimits]], estimate: Estimate | None) -> Iterator[Charge]:
+def _charges(limited: Iterable[tuple[str, CallLimits]], estimate: Estimate | None) -> list[Charge]:
+    charges: list[Charge] = []
     for subject, limits in limited:
         if limits.requests_per_minute is not None:
-            yield Charge(subject, "requests", limits.requests_per_minute, 1)
-        if limits.tokens_per_minute is not None and estimate is not None:
-            yield Charge(subject, "tokens", limits.tokens_per_minute, estimate.within(limits.tokens_per_minute))
+            charges.append(_one_call(subject, limits.requests_per_minute))
+        if estimate is not None and (most := limits.tokens_per_minute) is not None:
+            charges.append(Charge(subject, "tokens", most, estimate.within(most)))
+    return charges
+
+
+@lru_cache(maxsize=4096)
+def _one_call(subject: str, limit: int) -> Charge:
+    return Charge(subject, "requests", limit, 1)
 
 
 def _tightest(kind: Kind, taken: Taken, charges: list[Charge]) -> gateway_service_pb2.LimitState | None:
     """What is left of the limit of `kind` that is nearest to its end."""
-    found: Charge | None = None
-    least, after = 0, None
+    found: tuple[Charge, Reading] | None = None
+    least = 0
     for charge, reading in zip(charges, taken.readings, strict=True):
         if charge.kind == kind:
-            now = reading.plus(charge.cost) if taken.granted else reading
-            left = now.remaining(charge.limit)
+            left = charge.limit - reading.used - (charge.cost if taken.granted else 0)
             if found is None or left < least:
-                found, least, after = charge, left, now
-    return None if found is None or after is None else _state(found.limit, after)
+                found, least = (charge, reading), left
+    if found is None:
+        return None
+    charge, reading = found
+    return _state(charge.limit, reading.plus(charge.cost) if taken.granted else reading)
 
 
 def _state(limit: int, reading: Reading) -> gateway_service_pb2.LimitState:
