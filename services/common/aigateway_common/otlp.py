@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
 EXPORT_TIMEOUT: Final = 5
-"""Seconds that one export may take, and that an end waits for what is left."""
+"""Seconds that one export may take, with all its attempts."""
+END_TIMEOUT: Final = 3
+"""Seconds that an end waits for what is left: parents give a process five more than its drain."""
 SCOPE: Final = "aigateway"
 """The instrumentation scope of all that is ours."""
 
@@ -58,13 +60,13 @@ def resource(service: str) -> Resource:
 
 
 async def end(finish: Callable[[], None], exporter: Exporter) -> None:
-    """Run `finish`, which exports what is left, in a thread; after EXPORT_TIMEOUT seconds cut `exporter` off.
+    """Run `finish`, which exports what is left, in a thread; after END_TIMEOUT seconds cut `exporter` off.
 
     Raises nothing.
     """
     finishing = asyncio.create_task(asyncio.to_thread(finish))
     try:
-        done, _ = await asyncio.wait({finishing}, timeout=EXPORT_TIMEOUT)
+        done, _ = await asyncio.wait({finishing}, timeout=END_TIMEOUT)
         if not done:
             await asyncio.to_thread(exporter.shutdown)
         await finishing

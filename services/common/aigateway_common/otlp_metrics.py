@@ -34,7 +34,7 @@ class MetricsExport:
 
     def __init__(self, service: str, endpoint: str, interval: float, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
-        self._interval = interval
+        self._interval = min(interval, threading.TIMEOUT_MAX)
         self._resource = otlp.resource(service)
         self._began = time.time_ns()
         self._exporter = OTLPMetricExporter(**otlp.connection(endpoint))

@@ -36,19 +36,23 @@ class Exports:
 
     def start(self) -> None:
         """Begin with metrics and logs: once for the process, however many services it holds."""
-        settings = self._settings
-        if settings.endpoint is None:
+        endpoint = self._settings.endpoint
+        if endpoint is None:
             return
-        try:
-            if settings.logs:
-                exporter = import_module("aigateway_common.otlp_logs").LogsExport
-                self._logs = exporter(self._services, settings.endpoint)
-            if settings.metrics:
-                exporter = import_module("aigateway_common.otlp_metrics").MetricsExport
-                alone = self._services[0] if len(self._services) == 1 else ""
-                self._metrics = exporter(alone, settings.endpoint, settings.metric_export_seconds)
-        except Exception:  # noqa: BLE001 -- telemetry never raises
-            _log.exception("cannot set up the export of metrics and logs to `%s`", settings.endpoint)
+        wanted = {self._begin_logs: self._settings.logs, self._begin_metrics: self._settings.metrics}
+        for begin in (begin for begin, yes in wanted.items() if yes):
+            try:
+                begin(endpoint)
+            except Exception:  # noqa: BLE001 -- telemetry never raises
+                _log.exception("cannot set up an export to `%s`", endpoint)
+
+    def _begin_logs(self, endpoint: str) -> None:
+        self._logs = import_module("aigateway_common.otlp_logs").LogsExport(self._services, endpoint)
+
+    def _begin_metrics(self, endpoint: str) -> None:
+        alone = self._services[0] if len(self._services) == 1 else ""
+        exporter = import_module("aigateway_common.otlp_metrics").MetricsExport
+        self._metrics = exporter(alone, endpoint, self._settings.metric_export_seconds)
 
     def traced(self, service: str) -> Telemetry:
         """What makes the spans of `service`."""

@@ -16,6 +16,7 @@ from aigateway_common.otlp_logs import LONGEST, LogsExport, record
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
 from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
@@ -170,8 +171,8 @@ async def test_what_is_logged_while_exporting_is_not_exported(
         logging.getLogger("grpc").error("of the export itself")
         return quiet(self, batch)
 
-    quiet: Callable[..., Any] = otlp_logs.OTLPLogExporter.export
-    monkeypatch.setattr(otlp_logs.OTLPLogExporter, "export", loud)
+    quiet: Callable[..., Any] = OTLPLogExporter.export
+    monkeypatch.setattr(OTLPLogExporter, "export", loud)
     export = exporting(receiver[1], "edge")
     logs.get("edge").info("a line")
     receiver[0].wait_requests("logs", 1)
@@ -191,7 +192,7 @@ async def test_the_queue_is_bounded_and_a_full_one_ends_nothing(
         for number in range(100):
             logs.get("edge").info("call", number=number)
         waiting = len(export._processor._batch_processor._queue)
-        monkeypatch.setattr("aigateway_common.otlp.EXPORT_TIMEOUT", 0.05)
+        monkeypatch.setattr("aigateway_common.otlp.END_TIMEOUT", 0.05)
         await export.shutdown()
 
     shown = [json.loads(text) for text in capsys.readouterr().err.splitlines()]
@@ -227,7 +228,7 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["event", "level", "trace_id", "span_id", "exception", "x", "y"]), JSON))
 def test_whatever_stands_in_a_line_can_be_sent(line: dict[str, Any]) -> None:
-    exporter = InMemoryLogRecordExporter()
+    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call] # it has no types
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     provider.get_logger("x").emit(record(line))

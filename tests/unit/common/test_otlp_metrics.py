@@ -121,7 +121,7 @@ async def test_an_export_that_hangs_is_cut_off(registry: CollectorRegistry, monk
     monkeypatch.setattr("aigateway_common.otlp.EXPORT_TIMEOUT", 60)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         export = MetricsExport("edge", f"http://127.0.0.1:{silent.getsockname()[1]}", FOREVER, registry)
-        monkeypatch.setattr("aigateway_common.otlp.EXPORT_TIMEOUT", 0.05)
+        monkeypatch.setattr("aigateway_common.otlp.END_TIMEOUT", 0.05)
         await export.shutdown()
 
     assert "otlp-metrics" not in {thread.name for thread in threading.enumerate()}
