@@ -60,6 +60,33 @@ def test_a_line_is_json_with_its_ids(capsys: pytest.CaptureFixture[str]) -> None
     assert "request_id" not in second
 
 
+def test_lines_are_forwarded_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    got: list[dict[str, Any]] = []
+    logs.configure("info", json=True)
+    logs.forward(lambda line: got.append(dict(line)))
+    logs.get("router").info(f"with {OPENAI}", prompt="secret")
+    logs.get("router").debug("not shown")
+    logging.getLogger("httpx").warning("sent %s", GROQ)
+    logs.forward(None)
+    logs.get("router").info("later")
+
+    assert got == lines(capsys)[:2]
+    assert [line["event"] for line in got] == ["with ***", "sent ***"]
+
+
+def test_exporters_do_not_fill_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", json=True)
+    exporter = logging.getLogger("opentelemetry.exporter")
+    for _ in range(3):
+        exporter.warning("Transient error while exporting %s", "logs")
+        exporter.error("Failed to export %s", "logs")
+
+    assert [line["event"] for line in lines(capsys)] == [
+        "Transient error while exporting logs",
+        "Failed to export logs",
+    ]
+
+
 async def test_ids_belong_to_one_task(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", json=True)
     both = asyncio.Barrier(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
@@ -117,13 +118,18 @@ async def test_the_end_is_soon_when_nobody_is_there(registry: CollectorRegistry,
     assert not thread.is_alive()
 
 
-async def test_an_export_that_hangs_is_cut_off(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_export_that_hangs_is_cut_off(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("aigateway_common.otlp.EXPORT_TIMEOUT", 60)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        export = MetricsExport("edge", f"http://127.0.0.1:{silent.getsockname()[1]}", FOREVER, registry)
+        export = MetricsExport("edge", f"http://127.0.0.1:{silent.getsockname()[1]}", 0.01, registry)
         monkeypatch.setattr("aigateway_common.otlp.END_TIMEOUT", 0.05)
-        await export.shutdown()
+        connection, _ = await asyncio.to_thread(silent.accept)
+        with connection:
+            await export.shutdown()
 
+    assert "CANCELLED" in caplog.text
     assert "otlp-metrics" not in {thread.name for thread in threading.enumerate()}
 
 
