@@ -8,29 +8,19 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 from aigateway_common import logs
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 OPENAI = "sk-proj-abcdefghijklmnop1234567890"
 GOOGLE = "AIzaSyA1234567890abcdefghijklmnopqrstuv"
 ANTHROPIC = "sk-ant-api03-abcdefghijklmnop"
 GROQ = "gsk_abcdefghijklmnop1234"
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+pytestmark = pytest.mark.usefixtures("logging_restored")
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 from aigateway_common import logs, otlp_logs
 from aigateway_common.otlp_logs import LONGEST, LogsExport, record
 from hypothesis import given
@@ -30,18 +29,12 @@ SPAN = "b7ad6b7169203331"
 KEY = "sk-proj-abcdefghijklmnop1234567890"
 EMBEDDED = ("edge", "router", "usage", "provider-openai", "provider-ollama")
 
+pytestmark = pytest.mark.usefixtures("logging_restored")
+
 
 @pytest.fixture(autouse=True)
-def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BLRP_SCHEDULE_DELAY", "20")
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    logs.forward(None)
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture

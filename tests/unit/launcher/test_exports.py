@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -20,20 +19,13 @@ if TYPE_CHECKING:
 
 EMBEDDED = Group(edge=True, router=True, usage=True, providers=("openai",))
 
+pytestmark = pytest.mark.usefixtures("logging_restored")
+
 
 @pytest.fixture
 def receiver() -> Iterator[tuple[Receiver, str]]:
     with collector() as (receiver, address):
         yield receiver, f"http://{address}"
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
 
 
 def settings(endpoint: str | None, *, metrics: bool = True, logs: bool = True, ratio: float = 1.0) -> TelemetrySettings:
