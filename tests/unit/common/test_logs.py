@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from aigateway_common import logs
 from hypothesis import example, given
 from hypothesis import strategies as st
-
-if TYPE_CHECKING:
-    pass
 
 OPENAI = "sk-proj-abcdefghijklmnop1234567890"
 GOOGLE = "AIzaSyA1234567890abcdefghijklmnopqrstuv"
