@@ -263,6 +263,7 @@ class Exchange:
             self.request_id,
             {
                 "trace_id": self.span.trace_id,
+                "span_id": self.span.span_id,
                 "operation": self.operation,
                 "status": self._status,
                 "outcome": self._outcome,

@@ -126,6 +126,21 @@ def test_prometheus_scrapes_every_service_on_its_metrics_port() -> None:
     assert scraped == {name: (plan(one).metrics_port, name.partition("-")[0]) for name, one in OURS.items()}
 
 
+def test_the_collector_has_a_pipeline_for_each_signal_and_metrics_are_counted_once() -> None:
+    config = yaml.safe_load((FOLDER / "../k8s/components/otel/collector.yaml").read_text())
+    pipelines = config["service"]["pipelines"]
+    assert set(pipelines) == {"traces", "metrics", "logs"}
+    for pipeline in pipelines.values():
+        assert pipeline["processors"][0] == "memory_limiter"
+        for part, names in pipeline.items():
+            assert names, part
+            assert set(names) <= set(config[part])
+    for service in OURS.values():
+        telemetry = plan(service).telemetry
+        assert telemetry.endpoint == "http://otel-collector:4317"
+        assert (telemetry.logs, telemetry.metrics) == (True, False), "Prometheus scrapes the metrics"
+
+
 def test_docker_compose_takes_the_file() -> None:
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:

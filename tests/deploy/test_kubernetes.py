@@ -226,6 +226,19 @@ def test_every_variable_is_one_that_the_code_reads(everything: list[Resource], f
             assert variable.removesuffix("_FILE") in described(), f"{name}: {variable}"
 
 
+def test_traces_and_logs_go_to_the_collector_and_metrics_to_prometheus_alone(
+    everything: list[Resource], folder: Path
+) -> None:
+    for resources in (everything, overlay("prod")):
+        (collector,) = (one for one in of_kind(resources, "Service") if one["metadata"]["name"] == "otel-collector")
+        (port,) = (port["port"] for port in collector["spec"]["ports"] if port["name"] == "otlp")
+        assert of_kind(resources, "PodMonitor")
+        for name, _, container in ours(resources):
+            telemetry = plan(container, folder).telemetry
+            assert telemetry.endpoint == f"http://otel-collector:{port}", name
+            assert (telemetry.sample_ratio, telemetry.logs, telemetry.metrics) == (0.1, True, False), name
+
+
 def test_the_shared_settings_have_no_mistakes() -> None:
     _, problems = parse(load(K8S / "base" / "aigateway.yaml", {}))
     assert problems == []

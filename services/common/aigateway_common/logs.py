@@ -1,8 +1,9 @@
 """Logs: one line per event, JSON for machines or colours for a terminal, on standard error.
 
-Every line carries the `request_id` and `trace_id` bound to the task it comes from. Prompts and keys never appear:
-fields that hold them by name are dropped, and what looks like a key is masked wherever it stands, in our own lines and
-in those of libraries alike. Bind ids with `bind`; say what happened as a constant event name with fields, not as prose.
+Every line carries the `request_id`, `trace_id` and `span_id` bound to the task it comes from. Prompts and keys never
+appear: fields that hold them by name are dropped, and what looks like a key is masked wherever it stands, in our own
+lines and in those of libraries alike. Bind ids with `bind`; say what happened as a constant event name with fields, not
+as prose. `forward` gives the same lines to someone else as well; see `otlp_logs`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ import orjson
 import structlog
 from structlog.contextvars import bind_contextvars, merge_contextvars, unbind_contextvars
 
+from aigateway_common.seldom import Seldom
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
     from structlog.typing import EventDict, FilteringBoundLogger, Processor
+
+    Sink = Callable[[Mapping[str, Any]], None]
 
 DROPPED: Final = frozenset(
     {
@@ -59,6 +64,8 @@ _KEYS: Final = re.compile(
 )
 _plain_lines: bool = False
 """`call` may write its line by itself: lines are JSON, and such lines are wanted."""
+_sink: Sink | None = None
+"""Gets every line beside standard error."""
 _SHORT: Final = 100
 """Characters of a name that is remembered once it was looked through for keys."""
 _DEPTH: Final = 6
@@ -112,11 +119,24 @@ def call(log: FilteringBoundLogger, source: str, request_id: str, fields: dict[s
     line["time"] = datetime.now(UTC)
     sys.stderr.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z).decode())
     sys.stderr.flush()
+    if _sink is not None:
+        _sink(line)
 
 
-def bind(*, request_id: str, trace_id: str = "") -> None:
+def forward(sink: Sink | None) -> None:
+    """From now on give each line to `sink` as well, as a mapping in which nothing is left to mask; None ends it.
+
+    `sink` is called where the line is logged, in any thread, and raises nothing.
+    """
+    global _sink  # noqa: PLW0603 -- logging is set up once for the process
+    _sink = sink
+
+
+def bind(*, request_id: str, trace_id: str = "", span_id: str = "") -> None:
     """Put the ids of a call on every later line of this task and of the tasks it starts."""
-    if trace_id:
+    if trace_id and span_id:
+        bind_contextvars(request_id=request_id, trace_id=trace_id, span_id=span_id)
+    elif trace_id:
         bind_contextvars(request_id=request_id, trace_id=trace_id)
     else:
         bind_contextvars(request_id=request_id)
@@ -124,7 +144,7 @@ def bind(*, request_id: str, trace_id: str = "") -> None:
 
 def unbind() -> None:
     """Take the ids off again."""
-    unbind_contextvars("request_id", "trace_id")
+    unbind_contextvars("request_id", "trace_id", "span_id")
 
 
 def mask(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -173,9 +193,16 @@ def _clean(value: object, depth: int) -> object:
 
 def _renderers(*, json: bool) -> list[Processor]:
     if json:
-        return [structlog.processors.format_exc_info, mask, structlog.processors.JSONRenderer(serializer=_dumps)]
-    plain = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="time")
-    return [structlog.processors.format_exc_info, mask, plain]
+        last: Processor = structlog.processors.JSONRenderer(serializer=_dumps)
+    else:
+        last = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="time")
+    return [structlog.processors.format_exc_info, mask, _forwarded, last]
+
+
+def _forwarded(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    if _sink is not None:
+        _sink(event)
+    return event
 
 
 def _dumps(event: MutableMapping[str, Any], **_: Callable[[Any], Any]) -> str:
@@ -185,6 +212,7 @@ def _dumps(event: MutableMapping[str, Any], **_: Callable[[Any], Any]) -> str:
 def _route_libraries(level: int, shared: list[Processor], last: list[Processor]) -> None:
     """Send what libraries log (grpc, uvicorn, SQLAlchemy) down the same path; below warning only when debugging."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Seldom())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -2,7 +2,7 @@
 
 Trace context travels as W3C `traceparent` and `tracestate`, in gRPC metadata and HTTP headers alike. Without an
 endpoint everything here is a no-op on one shared object and no OpenTelemetry package is even imported; with one,
-nothing here ever raises, whatever the collector does. Not for metrics (see `metrics`) or logs (see `logs`).
+nothing here ever raises, whatever the collector does. Not for metrics (see `otlp_metrics`) or logs (see `otlp_logs`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from typing_extensions import override
 
-from aigateway_common import attributes
+from aigateway_common import attributes, otlp
 from aigateway_common.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -23,14 +23,11 @@ if TYPE_CHECKING:
     from opentelemetry import trace
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
     _Metadata = Sequence[tuple[str, str | bytes]]
 
 AttributeValue = str | bool | int | float | list[str]
-
-EXPORT_TIMEOUT: Final = 5
-"""Seconds that one export may take, and that `shutdown` waits for the last."""
 
 _PROPAGATED: Final = ("traceparent", "tracestate")
 _log = logging.getLogger(__name__)
@@ -52,6 +49,11 @@ class Span:
     @property
     def trace_id(self) -> str:
         """The trace, 32 hexadecimal digits; empty when tracing is off."""
+        return ""
+
+    @property
+    def span_id(self) -> str:
+        """This span, 16 hexadecimal digits; empty when tracing is off."""
         return ""
 
     def set(self, key: str, value: AttributeValue | None) -> None:
@@ -78,6 +80,11 @@ class _LiveSpan(Span):
     @override
     def trace_id(self) -> str:
         return f"{self.otel.get_span_context().trace_id:032x}"
+
+    @property
+    @override
+    def span_id(self) -> str:
+        return f"{self.otel.get_span_context().span_id:016x}"
 
     @override
     def set(self, key: str, value: AttributeValue | None) -> None:
@@ -118,7 +125,7 @@ class Telemetry:
             provider = _provider(service, ratio)
             self._export = _Export.to(endpoint)
             provider.add_span_processor(self._export.processor)
-            self._tracer = provider.get_tracer("aigateway")
+            self._tracer = provider.get_tracer(otlp.SCOPE)
         except Exception:  # noqa: BLE001 -- telemetry never raises
             _log.exception("tracing is off: cannot set up the export to `%s`", endpoint)
 
@@ -148,12 +155,8 @@ class Telemetry:
         Services of one process that trace to the same endpoint share its export, which the last of them ends.
         """
         export, self._export, self._tracer = self._export, None, None
-        if export is None or not export.released():
-            return
-        try:
-            await asyncio.to_thread(export.processor.shutdown)
-        except Exception:  # noqa: BLE001 -- telemetry never raises
-            _log.exception("the last spans were not exported")
+        if export is not None and export.released():
+            await otlp.end(export.processor.shutdown, export.exporter)
 
 
 class _Export:
@@ -165,9 +168,8 @@ class _Export:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 -- loaded only when tracing
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 -- as above
 
-        insecure = not endpoint.startswith("https://")
-        exporter = OTLPSpanExporter(endpoint=endpoint, insecure=insecure, timeout=EXPORT_TIMEOUT)
-        self.processor: BatchSpanProcessor = BatchSpanProcessor(exporter)
+        self.exporter: SpanExporter = OTLPSpanExporter(**otlp.connection(endpoint))
+        self.processor: BatchSpanProcessor = BatchSpanProcessor(self.exporter)
         self._endpoint = endpoint
         self.users = 0
 
@@ -192,13 +194,12 @@ _OFF: Final = Telemetry("off")
 
 
 def _provider(service: str, ratio: float) -> TracerProvider:
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 -- loaded only when tracing
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 -- as above
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 -- loaded only when tracing
     from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio  # noqa: PLC0415 -- as above
 
     return TracerProvider(
         sampler=ParentBasedTraceIdRatio(ratio),
-        resource=Resource.create({"service.name": f"aigateway-{service}"}),
+        resource=otlp.resource(service),
         shutdown_on_exit=False,  # `shutdown` does it, bounded in time
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from aigateway_common.event_stream import MAX_REPLICAS
 from aigateway_common.settings import Document, Problem, suggestion
@@ -116,6 +116,9 @@ class TelemetrySection(Section):
 
     otlp_endpoint: str | None = None
     sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    metrics_exporter: Literal["otlp", "none"] = "none"
+    logs_exporter: Literal["otlp", "none"] = "none"
+    metric_export_seconds: Seconds = 60.0
 
 
 class TargetsSection(Section):

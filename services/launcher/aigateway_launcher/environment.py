@@ -43,8 +43,11 @@ KNOWN: Final = {
     "DATABASE_URL": "the ledger's database",
     "REDIS_URL": "where limits are counted when several routers share them",
     "NATS_URL": "where usage events wait for the ledger, in NATS JetStream; they go by gRPC without",
-    "OTEL_EXPORTER_OTLP_ENDPOINT": "where traces go (OTLP gRPC)",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "where traces go (OTLP gRPC), and metrics and logs that are exported",
     "OTEL_TRACES_SAMPLER_ARG": "share of calls that are traced, 0 to 1",
+    "OTEL_METRICS_EXPORTER": "`otlp` exports metrics as well; `none` is the default",
+    "OTEL_LOGS_EXPORTER": "`otlp` exports log lines as well; `none` is the default",
+    "OTEL_METRIC_EXPORT_INTERVAL": "milliseconds between two exports of metrics; 60000 is the default",
 }
 
 

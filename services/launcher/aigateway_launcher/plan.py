@@ -23,6 +23,7 @@ from aigateway_launcher.config_base import MAX_WORKERS, boolean
 from aigateway_launcher.plan_alerts import AlertsMaker
 from aigateway_launcher.plan_events import EventsMaker
 from aigateway_launcher.plan_policies import PolicyMaker
+from aigateway_launcher.plan_telemetry import TelemetryMaker
 from aigateway_launcher.plan_tls import TlsMaker
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from aigateway_launcher.config import Config, ProviderSection
     from aigateway_launcher.held_files import HeldFiles
+    from aigateway_launcher.plan_telemetry import TelemetrySettings
 
 DEFAULT_FILE: Final = "aigateway.yaml"
 MIN_KEY_LENGTH: Final = 16
@@ -80,8 +82,7 @@ class Plan:
     max_connection_age: float
     tls: Tls | None
     """Where the certificates of its gRPC connections are; None is plaintext."""
-    otlp_endpoint: str | None
-    sample_ratio: float
+    telemetry: TelemetrySettings
     usage_enabled: bool
     providers: Mapping[str, ProviderSettings]
     disabled: Mapping[str, str]
@@ -169,8 +170,7 @@ class _Maker:
             drain_seconds=server.drain_seconds,
             max_connection_age=server.max_connection_age,
             tls=self._tls(),
-            otlp_endpoint=self._config.telemetry.otlp_endpoint or env_.text("OTEL_EXPORTER_OTLP_ENDPOINT"),
-            sample_ratio=self._sample_ratio(),
+            telemetry=self._telemetry(),
             usage_enabled=self._config.usage.enabled,
             providers=providers,
             disabled=self._disabled,
@@ -231,13 +231,11 @@ class _Maker:
         self.problems += maker.problems
         return result
 
-    def _sample_ratio(self) -> float:
-        if "sample_ratio" in self._config.telemetry.model_fields_set:
-            return self._config.telemetry.sample_ratio
-        ratio = self._env.number("OTEL_TRACES_SAMPLER_ARG")
-        if ratio is not None and not 0 <= ratio <= 1:
-            self.problems.append(Problem("OTEL_TRACES_SAMPLER_ARG", f"must be from 0 to 1, not {ratio}"))
-        return self._config.telemetry.sample_ratio if ratio is None else ratio
+    def _telemetry(self) -> TelemetrySettings:
+        maker = TelemetryMaker(self._config.telemetry, self._document, self._env)
+        result = maker.telemetry()
+        self.problems += maker.problems
+        return result
 
     # Keys.
 

@@ -17,10 +17,10 @@ from aigateway_common.load import Load
 from aigateway_common.probes import Probes
 from aigateway_common.serving import grpc_channel, grpc_server
 from aigateway_common.settings import ConfigurationError, Problem
-from aigateway_common.telemetry import Telemetry
 from aigateway_common.tls import Certificates
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
+from aigateway_launcher.exports import Exports
 from aigateway_launcher.groups import PROVIDER, Addresses
 from aigateway_launcher.plan import KEY_HINT, is_loopback
 
@@ -53,7 +53,7 @@ class Process:
         self._local: list[tuple[InProcessServer, Health, Component]] = []
         """In-process servers with their health and component, in starting order."""
         self._channels: list[aio.Channel] = []
-        self._telemetry: list[Telemetry] = []
+        self._exports = Exports(plan.telemetry, group)
         self._metrics: MetricsServer | None = None
         self._certificates = Certificates(plan.tls) if plan.tls else None
         self._started = False
@@ -64,6 +64,7 @@ class Process:
         """Start every service, those that others need first."""
         plan, group = self._plan, self._group
         try:
+            self._exports.start()
             if plan.metrics_port is not None:
                 self._metrics = self._serve_metrics(plan.metrics_port)
             usage = await self._usage_channel()
@@ -94,8 +95,7 @@ class Process:
             await component.stop(left())
         for channel in self._channels:
             await channel.close()
-        for telemetry in self._telemetry:
-            await telemetry.shutdown()
+        await self._exports.stop()
         if self._metrics is not None:
             self._metrics.stop()
 
@@ -121,7 +121,7 @@ class Process:
         plan, group = self._plan, self._group
         if group.usage:
             server = import_module("aigateway_usage.server")
-            component = server.UsageComponent(plan.usage, telemetry=self._traced("usage"))
+            component = server.UsageComponent(plan.usage, telemetry=self._exports.traced("usage"))
             if group.router:
                 return await self._join(component)
             await self._listen("usage", component)
@@ -139,7 +139,7 @@ class Process:
             create = import_module("aigateway_providers.registry").create_adapter
             server = import_module("aigateway_providers.server")
             component = server.ProviderComponent(
-                create(plan.providers[name]), name=name, telemetry=self._traced(f"provider-{name}")
+                create(plan.providers[name]), name=name, telemetry=self._exports.traced(f"provider-{name}")
             )
             self._providers[name] = component
             if group.router:
@@ -165,7 +165,7 @@ class Process:
         server = import_module("aigateway_router.server")
         try:
             component = server.RouterComponent(
-                plan.router, providers=providers, usage=usage, telemetry=self._traced("router")
+                plan.router, providers=providers, usage=usage, telemetry=self._exports.traced("router")
             )
         except ValueError as error:
             raise ConfigurationError([Problem("aliases", str(error))]) from error
@@ -180,7 +180,7 @@ class Process:
         app = import_module("aigateway_edge.app")
         server = import_module("aigateway_launcher.http_server")
         plan = self._plan
-        asgi = app.create_app(plan.edge, gateway=router, telemetry=self._traced("edge"))
+        asgi = app.create_app(plan.edge, gateway=router, telemetry=self._exports.traced("edge"))
         gate = server.Gate(load=Load("edge", max_calls=plan.edge.max_calls), refuse=asgi.refuse)
         shared = self._worker and self._worker.shared_socket(plan)
         self._http = server.HttpServer(asgi, plan.host, plan.port, leaving=asgi.leave, gate=gate, shared=shared)
@@ -240,14 +240,6 @@ class Process:
 
     def _ready(self) -> bool:
         return self._started and all(server.is_serving for server in self._grpc)
-
-    def _traced(self, service: str) -> Telemetry:
-        plan = self._plan
-        if not plan.otlp_endpoint or plan.sample_ratio == 0:
-            return Telemetry.off()
-        telemetry = Telemetry(service, endpoint=plan.otlp_endpoint, ratio=plan.sample_ratio)
-        self._telemetry.append(telemetry)
-        return telemetry
 
 
 async def run(

@@ -85,7 +85,7 @@ class _Call:
         self._span.set(attributes.OPERATION, operation)
         self._span.set(attributes.PROVIDER, attributes.provider_name(provider))
         self._span.set(attributes.REQUEST_MODEL, model or None)
-        logs.bind(request_id=self.context.request_id, trace_id=self._span.trace_id)
+        logs.bind(request_id=self.context.request_id, trace_id=self._span.trace_id, span_id=self._span.span_id)
 
     def timing(self) -> chat_pb2.CallTiming:
         """Where the time went up to now."""

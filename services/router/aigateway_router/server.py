@@ -308,7 +308,7 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
             f"{operation} {model}" if model else operation, kind=SpanKind.SERVER, parent=tuple(metadata.items())
         )
         call = Call(context, metadata, span)
-        logs.bind(request_id=call.request_id, trace_id=span.trace_id)
+        logs.bind(request_id=call.request_id, trace_id=span.trace_id, span_id=span.span_id)
         span.set(attributes.OPERATION, operation)
         span.set(attributes.REQUEST_ID, call.request_id)
         span.set(attributes.REQUESTED_MODEL, model or None)

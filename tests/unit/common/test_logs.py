@@ -5,32 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-import structlog
 from aigateway_common import logs
 from hypothesis import example, given
 from hypothesis import strategies as st
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 OPENAI = "sk-proj-abcdefghijklmnop1234567890"
 GOOGLE = "AIzaSyA1234567890abcdefghijklmnopqrstuv"
 ANTHROPIC = "sk-ant-api03-abcdefghijklmnop"
 GROQ = "gsk_abcdefghijklmnop1234"
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+pytestmark = pytest.mark.usefixtures("logging_restored")
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -58,6 +45,33 @@ def test_a_line_is_json_with_its_ids(capsys: pytest.CaptureFixture[str]) -> None
         "seconds": 0.5,
     }
     assert "request_id" not in second
+
+
+def test_lines_are_forwarded_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    got: list[dict[str, Any]] = []
+    logs.configure("info", json=True)
+    logs.forward(lambda line: got.append(dict(line)))
+    logs.get("router").info(f"with {OPENAI}", prompt="secret")
+    logs.get("router").debug("not shown")
+    logging.getLogger("httpx").warning("sent %s", GROQ)
+    logs.forward(None)
+    logs.get("router").info("later")
+
+    assert got == lines(capsys)[:2]
+    assert [line["event"] for line in got] == ["with ***", "sent ***"]
+
+
+def test_exporters_do_not_fill_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", json=True)
+    exporter = logging.getLogger("opentelemetry.exporter")
+    for _ in range(3):
+        exporter.warning("Transient error while exporting %s", "logs")
+        exporter.error("Failed to export %s", "logs")
+
+    assert [line["event"] for line in lines(capsys)] == [
+        "Transient error while exporting logs",
+        "Failed to export logs",
+    ]
 
 
 async def test_ids_belong_to_one_task(capsys: pytest.CaptureFixture[str]) -> None:

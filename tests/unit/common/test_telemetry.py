@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
@@ -85,6 +86,7 @@ async def test_a_trace_goes_on_over_spans_and_metadata(collector: Collector) -> 
         trace_pb2.Span.SPAN_KIND_CLIENT,
         trace_pb2.Span.SPAN_KIND_INTERNAL,
     ]
+    assert client.span_id == second.span_id.hex()
     assert client.metadata() == (
         ("traceparent", f"00-{TRACE}-{second.span_id.hex()}-01"),
         ("tracestate", "vendor=1"),
@@ -166,6 +168,24 @@ async def test_a_collector_that_is_away_costs_calls_nothing(unused_endpoint: str
     await telemetry.shutdown()
 
 
+async def test_spans_that_nobody_takes_are_given_up_in_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("aigateway_common.otlp.EXPORT_TIMEOUT", 60)
+    monkeypatch.setattr("aigateway_common.otlp.END_TIMEOUT", 0.05)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        telemetry = Telemetry("edge", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for _ in range(2000):
+            telemetry.span("x").end()
+        connection, _ = await asyncio.to_thread(silent.accept)
+        with connection:
+            await telemetry.shutdown()
+
+    assert "CANCELLED" in caplog.text
+    assert not [thread for thread in threading.enumerate() if "Batch" in thread.name]
+
+
 async def test_services_of_one_process_share_one_export(collector: Collector) -> None:
     services = [Telemetry(name, collector.endpoint) for name in ("edge", "router", "usage")]
     exporters = [thread for thread in threading.enumerate() if "Batch" in thread.name]
@@ -203,7 +223,7 @@ def test_off_is_one_shared_no_op() -> None:
     assert telemetry is Telemetry.off()
     assert span is Telemetry("edge").span("y", parent=span)
     assert type(span) is Span
-    assert (span.trace_id, span.metadata()) == ("", ())
+    assert (span.trace_id, span.span_id, span.metadata()) == ("", "", ())
 
 
 def test_off_imports_no_opentelemetry() -> None:
