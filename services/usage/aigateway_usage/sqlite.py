@@ -24,6 +24,11 @@ _T = TypeVar("_T")
 _INTERRUPTED_EVERY: Final = 0.1
 """Seconds: between two statements there is nothing to interrupt."""
 
+# Values that are no text, integer or double are looked for in four places before they are bound as they are, each time
+# at the cost of an exception or two. Of a row's values two dozen are NULL or booleans.
+sqlite3.register_adapter(type(None), lambda nothing: nothing)
+sqlite3.register_adapter(bool, int)
+
 
 class _Driver(aiosqlite.Connection):
     """aiosqlite's connection and thread, in which whole transactions are run."""
