@@ -129,15 +129,15 @@ async def test_a_receiver_that_asks_for_time_gets_it(url: str) -> None:
 
 async def test_nobody_there_and_no_answer_are_tried_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(couriers, "TIMEOUT", 0.1)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}/"
 
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
         await writer.wait_closed()
 
     rude = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-    with Upstream(Answer(hold_before_headers=True)) as slow:
+    with Upstream(Answer(hold_before_headers=True)) as slow, socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and does not listen, nor does anybody else
+        nobody = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         hooks = [nobody, slow.url, f"http://127.0.0.1:{rude.sockets[0].getsockname()[1]}/"]
         clock = Clock()
         async with opened(url) as database:
