@@ -132,8 +132,10 @@ class ModelCatalog:
 
     async def _listing(self, provider: str) -> _Listing:
         known = self._current(provider)
+        if known is not None:
+            return known
         # Others may wait for the same answer: one that goes away does not take it from them.
-        return known or await asyncio.shield(self._question(provider).listing)
+        return await asyncio.shield(self._question(provider).listing)
 
     async def _ids(self, provider: str) -> tuple[str, ...]:
         known = self._current(provider)
