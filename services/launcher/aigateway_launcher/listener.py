@@ -25,10 +25,10 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_SECONDS * 1000)
     try:
         listener.bind((host, port))
+        listener.listen(2048)  # where another is bound that does not listen yet, the port is refused only here
     except OSError as error:
         listener.close()
         hint = "; another program has it: choose another with --port" if error.errno == errno.EADDRINUSE else ""
         raise ConfigurationError([Problem(f"{host}:{port}", f"cannot listen: {error.strerror}{hint}")]) from error
-    listener.listen(2048)
     listener.setblocking(False)
     return listener

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -177,6 +178,8 @@ def _settle() -> None:
 
 
 def _tell(descriptor: int | None, addresses: Addresses) -> None:
-    if descriptor is not None:
-        with os.fdopen(descriptor, "w") as pipe:
-            pipe.write(json.dumps(asdict(addresses)))
+    if descriptor is None:
+        return
+    # Who waited may be gone; the lifeline says what follows from that.
+    with contextlib.suppress(BrokenPipeError), os.fdopen(descriptor, "wb", buffering=0) as pipe:
+        pipe.write(json.dumps(asdict(addresses)).encode())

@@ -249,12 +249,31 @@ async def run(
     grace: float,
     beside: Callable[[], Coroutine[None, None, None]] | None = None,
 ) -> None:
-    """Start `process`, call `ready(addresses)`, run what goes `beside` it, wait for `stop`, drain."""
-    await process.start()
-    ready(process.addresses)
-    task = asyncio.create_task(beside()) if beside else None
-    await stop.wait()
-    if task is not None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    await process.stop(grace)
+    """Start `process`, call `ready(addresses)`, run what goes `beside` it, wait for `stop`, drain.
+
+    A `stop` that comes before it is ready ends its start, which may wait for a database that does not answer.
+    """
+    if not await _started(process, stop):
+        return
+    try:
+        ready(process.addresses)
+        task = asyncio.create_task(beside()) if beside else None
+        await stop.wait()
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    finally:
+        await process.stop(grace)
+
+
+async def _started(process: Process, stop: asyncio.Event) -> bool:
+    starting, stopping = asyncio.create_task(process.start()), asyncio.create_task(stop.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait((starting,))
+    if starting.cancelled():
+        return False
+    starting.result()
+    return True

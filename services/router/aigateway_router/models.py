@@ -36,6 +36,15 @@ class _Listing:
     expires: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What one provider is being asked."""
+
+    ids: asyncio.Future[tuple[str, ...]]
+    """There as soon as it has answered; what is known of its models beside takes longer, at first much longer."""
+    listing: asyncio.Task[_Listing]
+
+
 class ModelCatalog:
     """Lists models; asks each provider at most once at a time."""
 
@@ -48,7 +57,7 @@ class ModelCatalog:
         self._ttl = settings.models_ttl
         self._timeout = settings.models_timeout
         self._listings: dict[str, _Listing] = {}
-        self._asking: dict[str, asyncio.Task[_Listing]] = {}
+        self._asking: dict[str, _Question] = {}
 
     def reroute(self, routes: Routes) -> None:
         """List the aliases of `routes` from now on."""
@@ -74,17 +83,17 @@ class ModelCatalog:
 
     async def ids(self) -> list[str]:
         """The known ids of models; what a slow provider has is left out."""
-        tasks = [asyncio.ensure_future(self._listing(name)) for name in self._stubs]
+        tasks = [asyncio.ensure_future(self._ids(name)) for name in self._stubs]
         if not tasks:
             return []
         done, late = await asyncio.wait(tasks, timeout=_IDS_WAIT)
         for task in late:
             task.cancel()
-        return [model.id for task in done for model in task.result().models]
+        return [one for task in done if not task.cancelled() for one in task.result()]
 
     async def stop(self) -> None:
         """Ask no longer."""
-        tasks = list(self._asking.values())
+        tasks = [question.listing for question in self._asking.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -122,27 +131,45 @@ class ModelCatalog:
         return entries
 
     async def _listing(self, provider: str) -> _Listing:
-        known = self._listings.get(provider)
-        if known is not None and time.monotonic() < known.expires:
+        known = self._current(provider)
+        if known is not None:
             return known
-        task = self._asking.get(provider)
-        if task is None:
-            task = self._asking[provider] = asyncio.create_task(self._ask(provider), name=f"models of {provider}")
         # Others may wait for the same answer: one that goes away does not take it from them.
-        return await asyncio.shield(task)
+        return await asyncio.shield(self._question(provider).listing)
 
-    async def _ask(self, provider: str) -> _Listing:
+    async def _ids(self, provider: str) -> tuple[str, ...]:
+        known = self._current(provider)
+        if known is not None:
+            return tuple(model.id for model in known.models)
+        return await asyncio.shield(self._question(provider).ids)
+
+    def _current(self, provider: str) -> _Listing | None:
+        known = self._listings.get(provider)
+        return known if known is not None and time.monotonic() < known.expires else None
+
+    def _question(self, provider: str) -> _Question:
+        question = self._asking.get(provider)
+        if question is None:
+            ids: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+            task = asyncio.create_task(self._ask(provider, ids), name=f"models of {provider}")
+            question = self._asking[provider] = _Question(ids, task)
+        return question
+
+    async def _ask(self, provider: str, ids: asyncio.Future[tuple[str, ...]]) -> _Listing:
         try:
             answer = await self._stubs[provider].ListModels(
                 provider_service_pb2.ProviderServiceListModelsRequest(), timeout=self._timeout
             )
+            ids.set_result(tuple(_id(provider, model) for model in answer.models))
             # On a thread: what is published about models takes a while to load, and hundreds of names a while to find.
             models = await asyncio.to_thread(_known, provider, answer.models)
             listing = _Listing(models, "", time.monotonic() + self._ttl)
         except aio.AioRpcError as failure:
             error = from_provider(failure, provider, own_timeout=self._timeout)
+            ids.set_result(())
             listing = _Listing((), error.message, time.monotonic() + min(self._ttl, _FAILURE_TTL))
         finally:
+            ids.cancel()  # unless it has its result: then nobody is answered any more
             del self._asking[provider]
         self._listings[provider] = listing
         return listing
@@ -156,11 +183,15 @@ def _known(provider: str, models: Sequence[model_pb2.Model]) -> tuple[model_pb2.
     return entries
 
 
+def _id(provider: str, model: model_pb2.Model) -> str:
+    return f"{provider}/{model.id}"
+
+
 def _named(provider: str, model: model_pb2.Model) -> model_pb2.Model:
     """`model` with the name to call it by."""
     entry = model_pb2.Model()
     entry.CopyFrom(model)
-    entry.id = f"{provider}/{model.id}"
+    entry.id = _id(provider, model)
     entry.provider = provider
     entry.upstream_model = model.id
     return entry

@@ -228,6 +228,8 @@ async def test_calls_of_one_connection_spread_over_edges_and_routers(
     plain: Envoy, fleet: Fleet, upstream: Upstream
 ) -> None:
     upstream.reset(CASE.whole)
+    for service in ("edge", "router"):  # one that was too busy to say that it is well gets no calls for a while
+        plain.wait_healthy(f"{service}s", fleet.addresses(service))
     run, calls = uuid4().hex, 100
     body = {"model": CASE.name, "messages": HI}
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=1)) as client:

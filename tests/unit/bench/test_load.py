@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +17,7 @@ from bench.load import Caller, request
 from bench.mock_upstream import AT_ONCE, RECORDS, WHOLE
 from bench.tally import Tally
 
+ROOT = Path(__file__).resolve().parents[3]
 PAYLOAD = request(b"{}", {"authorization": "Bearer x"})
 
 
@@ -21,15 +27,24 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written: list[bytes] = []
+        self.closed = False
 
     @override
     def write(self, data: Any) -> None:
         self.written.append(bytes(data))
 
+    @override
+    def close(self) -> None:
+        self.closed = True
 
-def caller() -> tuple[Caller, Tally, Wire]:
+
+def nothing() -> None:
+    raise AssertionError("no other connection is needed")
+
+
+def caller(again: Callable[[], None] = nothing) -> tuple[Caller, Tally, Wire]:
     tally, wire = Tally(), Wire()
-    one = Caller(PAYLOAD, tally)
+    one = Caller(PAYLOAD, tally, again)
     one.connection_made(wire)
     one.call()
     return one, tally, wire
@@ -79,6 +94,65 @@ def test_a_server_that_hangs_up_is_a_failure() -> None:
     one, tally, _ = caller()
     one.connection_lost(None)
     assert tally.failure == "the connection was closed: None"
+
+
+@pytest.mark.parametrize("size", [1, 2, 50, 10_000])
+@pytest.mark.parametrize("said", [b"connection: close", b"Connection:Close", b"CONNECTION: x-own, close"])
+@pytest.mark.parametrize("answer", [WHOLE, AT_ONCE])
+def test_after_an_answer_that_is_the_last_the_next_call_has_a_connection_of_its_own(
+    answer: bytes, said: bytes, size: int
+) -> None:
+    asked: list[bool] = []
+    one, tally, wire = caller(lambda: asked.append(wire.closed))
+    last = answer.replace(b"\r\n", b"\r\n%s\r\n" % said, 1)
+    for at in range(0, len(last), size):
+        assert not asked
+        one.data_received(last[at : at + size])
+    one.connection_lost(None)
+    assert (asked, tally.calls, tally.failure) == ([True], 1, "")
+    assert wire.written == [PAYLOAD]
+
+
+def test_a_connection_that_is_kept_alive_by_word_is_kept() -> None:
+    one, tally, wire = caller()
+    one.data_received(WHOLE.replace(b"\r\n", b"\r\nconnection: keep-alive\r\n", 1))
+    assert (tally.calls, wire.written, wire.closed) == (1, [PAYLOAD, PAYLOAD], False)
+
+
+def test_a_server_that_hangs_up_in_its_last_answer_is_a_failure() -> None:
+    one, tally, _ = caller()
+    one.data_received(WHOLE.replace(b"\r\n", b"\r\nconnection: close\r\n", 1)[:-1])
+    one.connection_lost(None)
+    assert (tally.calls, tally.failure) == (0, "the connection was closed: None")
+
+
+async def test_callers_connect_again_as_often_as_they_are_told_to(tmp_path: Path) -> None:
+    answered, enough = [0], asyncio.Event()
+    closing = WHOLE.replace(b"\r\n", b"\r\nconnection: close\r\n", 1)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in (WHOLE, closing):
+            if len(await reader.read(1000)) < len(PAYLOAD):
+                break  # the generator has ended
+            writer.write(answer)
+            answered[0] += 1
+        else:
+            assert await reader.read() == b"", "a call after the last answer"
+        if answered[0] >= 20:
+            enough.set()
+        writer.close()
+        await writer.wait_closed()
+
+    (tmp_path / "call").write_bytes(PAYLOAD)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        line = [sys.executable, "-m", "bench.load", str(server.sockets[0].getsockname()[1]), str(tmp_path / "call")]
+        process = await asyncio.create_subprocess_exec(*line, "--at-once", "2", stdin=PIPE, stdout=PIPE, cwd=ROOT)
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+        await asyncio.wait_for(enough.wait(), 20)
+        said, _ = await process.communicate(b"")
+    found = json.loads(said)
+    assert (found["failure"], found["calls"] > 10) == ("", True)
 
 
 def test_what_comes_while_it_is_warming_is_counted_but_not_timed() -> None:

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from aigateway.v1 import chat_pb2, gateway_service_pb2, gateway_service_pb2_grpc
 from aigateway_common import serving
+from aigateway_launcher.children import hold_port
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -182,11 +183,13 @@ async def test_components_start_in_order_and_stop_in_reverse() -> None:
 
 async def test_a_component_that_cannot_start_takes_the_others_down() -> None:
     echo = Echo()
-    server = serving.grpc_server([echo, Broken()], LOCAL)
+    broken = Broken(name="broken")
+    server = serving.grpc_server([echo, broken], LOCAL)
 
     with pytest.raises(OSError, match="no disk"):
         await server.start()
     assert echo.life == ["echo started", "echo stopped"]
+    assert broken.life == ["broken stopped"], "what it has opened before it failed is closed"
 
 
 async def test_a_door_to_components_of_someone_else_leaves_them_alone(channels: list[aio.Channel]) -> None:
@@ -219,18 +222,19 @@ async def test_messages_of_many_megabytes_pass(channels: list[aio.Channel]) -> N
 
 
 async def test_a_channel_finds_a_restarted_server_again(channels: list[aio.Channel]) -> None:
-    server = serving.grpc_server([Echo()], LOCAL)
-    await server.start()
-    port, stub = server.port, gateway_service_pb2_grpc.GatewayServiceStub(dial(channels, server.port))
-    await stub.Chat(REQUEST)
-    await server.drain(0)
-    with pytest.raises(aio.AioRpcError):
+    with hold_port() as held:
+        server = serving.grpc_server([Echo()], f"127.0.0.1:{held.number}")
+        await server.start()
+        stub = gateway_service_pb2_grpc.GatewayServiceStub(dial(channels, held.number))
         await stub.Chat(REQUEST)
-    again = serving.grpc_server([Echo()], f"127.0.0.1:{port}")
-    await again.start()
+        await server.drain(0)
+        with pytest.raises(aio.AioRpcError):
+            await stub.Chat(REQUEST)
+        again = serving.grpc_server([Echo()], f"127.0.0.1:{held.number}")
+        await again.start()
 
-    assert isinstance(await stub.Chat(REQUEST, wait_for_ready=True, timeout=10), gateway_service_pb2.ChatResponse)
-    await again.drain(0)
+        assert isinstance(await stub.Chat(REQUEST, wait_for_ready=True, timeout=10), gateway_service_pb2.ChatResponse)
+        await again.drain(0)
 
 
 async def test_reflection_lists_the_services_when_asked_for(channels: list[aio.Channel]) -> None:

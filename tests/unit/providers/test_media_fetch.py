@@ -337,9 +337,10 @@ async def test_a_server_that_fails_is_named_as_the_reason(what: Answer, said: st
 
 
 async def test_nobody_there_is_said_without_the_address() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    assert await refused(f"http://127.0.0.1:{port}/a.png?token=secret") == "cannot be reached"
+    with socket.socket() as silent:  # has the port and does not listen: nobody else does either
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        assert await refused(f"http://127.0.0.1:{port}/a.png?token=secret") == "cannot be reached"
 
 
 async def test_only_so_many_are_fetched_at_once() -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from aigateway.v1 import usage_service_pb2, usage_service_pb2_grpc
 from aigateway_common import metrics
 from aigateway_common.errors import GatewayError
 from aigateway_common.serving import grpc_channel
+from aigateway_launcher.children import hold_port
 from aigateway_router.delivery.rpc import RpcTransport
 from aigateway_router.leftovers import Leftovers
 from aigateway_router.outbox import Outbox
@@ -34,6 +35,13 @@ from typing_extensions import override
 
 def settings(folder: Path, **more: Any) -> RouterSettings:
     return RouterSettings(outbox_dir=folder / "outbox", **more)
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where a ledger may come, go and come again: nobody else gets it in between."""
+    with hold_port() as held:
+        yield held.number
 
 
 @asynccontextmanager
@@ -79,25 +87,21 @@ async def test_what_queues_up_during_one_delivery_goes_out_in_one_batch(tmp_path
     assert [len(delivery) for delivery in ledger.deliveries] == [1, 50, 50]
 
 
-async def test_a_ledger_that_goes_away_and_comes_back_misses_nothing(tmp_path: Path) -> None:
+async def test_a_ledger_that_goes_away_and_comes_back_misses_nothing(tmp_path: Path, port: int) -> None:
     ledger = ScriptedLedger()
-    async with served(ledger) as server:
-        port = server.port
-        async with outbox(settings(tmp_path), port) as box:
+    async with outbox(settings(tmp_path), port) as box:
+        async with served(ledger, port):
             box.append(attempt(0))
             await ledger.of(1)
-            await server.drain(0)
-            for number in range(1, 300):
-                box.append(attempt(number))
-            async with served(ledger, port):
-                await ledger.of(300)
+        for number in range(1, 300):
+            box.append(attempt(number))
+        async with served(ledger, port):
+            await ledger.of(300)
     assert set(ledger.events) == ids(300)
 
 
-async def test_events_wait_for_the_next_start_when_the_ledger_stays_away(tmp_path: Path) -> None:
+async def test_events_wait_for_the_next_start_when_the_ledger_stays_away(tmp_path: Path, port: int) -> None:
     ledger = ScriptedLedger()
-    async with served(ledger) as server:
-        port = server.port
     async with outbox(settings(tmp_path), port, grace=5) as box:
         for number in range(20):
             box.append(attempt(number))
@@ -151,10 +155,8 @@ async def test_an_event_the_ledger_refuses_is_set_aside_alone(tmp_path: Path) ->
     assert attempt(7).SerializeToString() in aside.read_bytes()
 
 
-async def test_too_many_waiting_events_refuse_new_calls_until_the_ledger_is_back(tmp_path: Path) -> None:
+async def test_too_many_waiting_events_refuse_new_calls_until_the_ledger_is_back(tmp_path: Path, port: int) -> None:
     ledger = ScriptedLedger()
-    async with served(ledger) as server:
-        port = server.port
     async with outbox(settings(tmp_path, outbox_max_bytes=2000, outbox_segment_bytes=500), port) as box:
         kept = 0
         while (refusal := _refusal(box)) is None:
@@ -276,12 +278,11 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 """
 
 
-async def test_kill_9_of_the_router_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+async def test_kill_9_of_the_router_loses_nothing_that_was_acknowledged(tmp_path: Path, port: int) -> None:
     """Killed again and again in the middle of it, before the real ledger, which is restarted as well."""
     usage = UsageSettings(f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}")
     acknowledged: set[str] = set()
-    async with served(UsageComponent(usage)) as server:
-        port = server.port
+    async with served(UsageComponent(usage), port) as server:
         for life, lines in enumerate((60, 1, 250)):
             acknowledged |= await asyncio.to_thread(_killed_after, lines, tmp_path, port, life * 200_000)
             if life == 1:
@@ -352,10 +353,8 @@ async def leave_behind(folder: Path, port: int, workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-async def test_fewer_workers_deliver_what_those_before_left(tmp_path: Path, workers: int) -> None:
+async def test_fewer_workers_deliver_what_those_before_left(tmp_path: Path, workers: int, port: int) -> None:
     ledger = ScriptedLedger()
-    async with served(ledger) as server:
-        port = server.port
     await leave_behind(tmp_path, port, 4)
     async with served(ledger, port), grpc_channel(f"127.0.0.1:{port}") as channel:
         alone = [settings(tmp_path)] if workers == 1 else [worker(tmp_path, n, workers) for n in range(workers)]
@@ -372,10 +371,8 @@ async def test_fewer_workers_deliver_what_those_before_left(tmp_path: Path, work
     assert sum(map(len, ledger.deliveries)) == 40, "each by one of them"
 
 
-async def test_more_workers_again_find_their_folders_free_and_empty(tmp_path: Path) -> None:
+async def test_more_workers_again_find_their_folders_free_and_empty(tmp_path: Path, port: int) -> None:
     ledger = ScriptedLedger()
-    async with served(ledger) as server:
-        port = server.port
     await leave_behind(tmp_path, port, 2)
     async with served(ledger, port), grpc_channel(f"127.0.0.1:{port}") as channel:
         leftovers = Leftovers(settings(tmp_path), RpcTransport(channel))
@@ -388,11 +385,11 @@ async def test_more_workers_again_find_their_folders_free_and_empty(tmp_path: Pa
     assert set(ledger.events) == ids(10, first=10) | ids(1, first=99)
 
 
-async def test_a_folder_that_a_worker_still_has_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_folder_that_a_worker_still_has_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
     monkeypatch.setattr("aigateway_router.leftovers._PAUSE", 0.01)
     ledger = ScriptedLedger()
-    async with served(ledger) as server:
-        port = server.port
     async with grpc_channel(f"127.0.0.1:{port}") as channel:
         async with outbox(worker(tmp_path, 1, 2), port, grace=0.1) as box:
             box.append(attempt(0))

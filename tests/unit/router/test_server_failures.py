@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from aigateway.v1 import (
 )
 from aigateway_common.errors import GatewayError
 from aigateway_common.serving import grpc_channel
+from aigateway_launcher.children import hold_port
+from aigateway_router import models as models_module
 from aigateway_router.authn import key_id
 from aigateway_router.provider_errors import from_provider
 from aigateway_router.server import RouterComponent
@@ -46,6 +49,7 @@ from support.router import (
 @pytest.fixture(params=["wire", "in process"], autouse=True)
 def _transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hops, "in_process", request.param == "in process")
+    monkeypatch.setattr(models_module, "_IDS_WAIT", 20.0)  # a busy machine is no slow provider
 
 
 # Failures.
@@ -67,14 +71,14 @@ async def test_a_providers_error_is_passed_on_with_details(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_a_provider_service_that_is_down_is_named(tmp_path: Path, streamed: bool) -> None:
-    async with served(answering()) as gone:
-        target = f"127.0.0.1:{gone.port}"
-    async with grpc_channel(target) as channel:
+    with hold_port() as nobody:
+        channel = grpc_channel(f"127.0.0.1:{nobody.number}")
         component = RouterComponent(RouterSettings(outbox_dir=tmp_path), providers={"acme": channel}, usage=None)
         async with served(component) as server, grpc_channel(f"127.0.0.1:{server.port}") as door:
             stub = gateway_service_pb2_grpc.GatewayServiceStub(door)
             call = collected(stub.StreamChat(stream_request())) if streamed else stub.Chat(chat_request())
             error = await refused(call)
+        await channel.close()
     assert (error.reason.name, error.message) == (
         "UNAVAILABLE",
         "the gateway's service for `acme` cannot be reached; try again",
@@ -192,6 +196,28 @@ async def test_an_unknown_model_names_the_nearest_and_a_disabled_provider_the_fi
         "PROVIDER_DISABLED",
         "the provider `openai` is not enabled; set OPENAI_API_KEY",
     )
+
+
+async def test_the_nearest_is_named_while_what_is_published_of_models_is_still_being_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first time that takes longer than anybody who has mistyped a name should wait."""
+    loaded, known = threading.Event(), models_module._known
+
+    def load(*given: Any) -> Any:
+        assert loaded.wait(20)
+        return known(*given)
+
+    monkeypatch.setattr(models_module, "_known", load)
+    provider = ScriptedProvider(models=always(models("acme-large")))
+    async with router(tmp_path, {"acme": provider}) as running:
+        for _ in range(2):
+            unknown = await refused(running.stub.Chat(chat_request("acme-larg")))
+            assert "did you mean `acme/acme-large`" in unknown.message
+        loaded.set()
+        (listed,) = (await running.stub.ListModels(gateway_service_pb2.ListModelsRequest())).models
+        assert listed.id == "acme/acme-large"
+    assert len(provider.calls) == 1
 
 
 # Keys.

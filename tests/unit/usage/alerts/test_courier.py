@@ -127,34 +127,39 @@ async def test_a_receiver_that_asks_for_time_gets_it(url: str) -> None:
     assert row["next_try_us"] == NOON + 120 * SECOND
 
 
-async def test_nobody_there_and_no_answer_are_tried_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(couriers, "TIMEOUT", 0.1)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}/"
+async def told_why(url: str, *hooks: str) -> set[str]:
+    """Why a message did not arrive at any of `hooks`, each of which is tried again."""
+    clock = Clock()
+    async with opened(url) as database:
+        one = courier(database, clock, *hooks)
+        await change(database, clock, sign(), urls=list(hooks))
+        with capture_logs() as logs:
+            await one.deliver()
+        queue = await queued(database)
+    assert all(row["abandoned_at_us"] is None and row["next_try_us"] > NOON for row in queue)
+    return {log["why"].split(" (")[0] for log in logs}
 
+
+async def test_nobody_there_and_half_an_answer_are_tried_again(url: str) -> None:
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
         await writer.wait_closed()
 
     rude = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-    with Upstream(Answer(hold_before_headers=True)) as slow:
-        hooks = [nobody, slow.url, f"http://127.0.0.1:{rude.sockets[0].getsockname()[1]}/"]
-        clock = Clock()
-        async with opened(url) as database:
-            one = courier(database, clock, *hooks)
-            await change(database, clock, sign(), urls=hooks)
-            with capture_logs() as logs:
-                await one.deliver()
-            queue = await queued(database)
-        await slow.wait_hung_up()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and does not listen, nor does anybody else
+        ports = [one.getsockname()[1] for one in (silent, *rude.sockets)]
+        why = await told_why(url, *(f"http://127.0.0.1:{port}/" for port in ports))
     rude.close()
     await rude.wait_closed()
-    assert {log["why"].split(" (")[0] for log in logs} == {
-        "cannot be reached",
-        "did not answer within 0.1 seconds",
-        "did not answer properly",
-    }
-    assert all(row["abandoned_at_us"] is None and row["next_try_us"] > NOON for row in queue)
+    assert why == {"cannot be reached", "did not answer properly"}
+
+
+async def test_no_answer_is_tried_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(couriers, "TIMEOUT", 0.1)
+    with Upstream(Answer(hold_before_headers=True)) as slow:
+        assert await told_why(url, slow.url) == {"did not answer within 0.1 seconds"}
+        await slow.wait_hung_up()
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 410, 422])
