@@ -13,6 +13,7 @@ from aigateway_common.errors import GatewayError, invalid
 
 from aigateway_usage import account_rows, budget_queries, reservations
 from aigateway_usage import budgets as rules
+from aigateway_usage.holds import Holds
 from aigateway_usage.reservations import Asked
 from aigateway_usage.rows import MAX_EVENT_ID, MAX_TEXT
 from aigateway_usage.tables import budgets
@@ -40,6 +41,7 @@ class BudgetCalls:
     def __init__(self, database: Database, pricer: Pricer) -> None:
         self._database = database
         self._pricer = pricer
+        self._holds = Holds(database)
 
     async def set_budget(self, request: pb.SetBudgetRequest, act: Act) -> pb.SetBudgetResponse:
         """Make a budget, or change it."""
@@ -79,7 +81,7 @@ class BudgetCalls:
         now = now_us()
         _check(request, now)
         asked = await self._asked(request, now)
-        answer = await self._database.write(lambda connection: reservations.reserve(connection, asked, now))
+        answer = await self._holds.reserve(asked, now)
         if isinstance(answer, GatewayError):
             raise answer
         low = [
@@ -94,6 +96,10 @@ class BudgetCalls:
         _check_event_id(request.event_id)
         await self._database.write(lambda connection: reservations.release(connection, request.event_id))
         return pb.ReleaseBudgetResponse()
+
+    async def flush(self) -> None:
+        """Wait until nobody waits for money to be set aside."""
+        await self._holds.flush()
 
     async def sweep_forever(self) -> None:
         """Give expired reservations back, every `SWEEP_EVERY` seconds."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, Boolean, Double, Integer, String, Text
 
+from aigateway_usage import plain
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -39,6 +41,14 @@ def insert_rows(
     if dialect == "sqlite":
         return connection.exec_driver_sql(statement, list(rows))
     return connection.exec_driver_sql(statement, tuple(list(values) for values in zip(*rows, strict=True)))
+
+
+def written(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]], after: str) -> int:
+    """`insert_rows` for what calls wait for; how many rows there were."""
+    if connection.dialect.name == "sqlite":
+        statement = _statement("sqlite", table, after, tuple(column.name for column in table.columns))
+        return plain.run(connection, statement, rows, many=True).rowcount
+    return insert_rows(connection, table, rows, after).rowcount
 
 
 @cache
