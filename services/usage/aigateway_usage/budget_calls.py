@@ -29,6 +29,8 @@ SWEEP_EVERY: Final = 30.0
 """Seconds between looks for expired reservations; a reservation that finds no room looks at once."""
 MAX_RESERVED: Final = 86_400
 """Seconds that money stays set aside at most."""
+MAX_TOGETHER: Final = 500
+"""Reservations of one call."""
 MAX_TOKENS: Final = 1_000_000_000
 """Tokens of one call; more is a mistake."""
 
@@ -90,6 +92,19 @@ class BudgetCalls:
             if rules.is_low(row["limit_nano"], row["spent_nano"], row["reserved_nano"])
         ]
         return pb.ReserveBudgetResponse(reserved_usd=rules.to_usd(answer.amount_nano), low=low)
+
+    async def reserve_budgets(self, request: pb.ReserveBudgetsRequest) -> pb.ReserveBudgetsResponse:
+        """Set money aside for several attempts, each with an answer of its own."""
+        if not 0 < len(request.reservations) <= MAX_TOGETHER:
+            raise invalid("reservations", f"`reservations` must be 1 to {MAX_TOGETHER}")
+        answers = await asyncio.gather(*map(self._reservation, request.reservations))
+        return pb.ReserveBudgetsResponse(answers=answers)
+
+    async def _reservation(self, request: pb.ReserveBudgetRequest) -> pb.ReservationAnswer:
+        try:
+            return pb.ReservationAnswer(reserved=await self.reserve_budget(request))
+        except GatewayError as error:
+            return pb.ReservationAnswer(refusal=error.to_status().SerializeToString())
 
     async def release_budget(self, request: pb.ReleaseBudgetRequest) -> pb.ReleaseBudgetResponse:
         """Give back what was set aside for an attempt."""

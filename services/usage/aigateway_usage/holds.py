@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -50,8 +51,8 @@ class Holds:
         """
         waiting = _Waiting(asked, now_us, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._drain(), name="holds-drain")
+        if self._writer is None:  # in a context of its own: it is not of the call that happened to come first
+            self._writer = asyncio.create_task(self._drain(), name="holds-drain", context=Context())
         return await waiting.done
 
     async def flush(self) -> None:
