@@ -80,7 +80,7 @@ class ChatRoute:
         call = asked.call
         exchange.model = call.model
         call.translation_policy = exchange.inbound.policy()
-        if self._edge.telemetry.enabled:
+        if exchange.span.recording:
             exchange.span.set(attributes.OPERATION, attributes.CHAT)
             exchange.span.set(attributes.REQUEST_STREAM, asked.stream)
         if asked.stream:

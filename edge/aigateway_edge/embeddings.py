@@ -30,7 +30,7 @@ class Embeddings:
         parsed = embed_call(await exchange.body())
         exchange.model = parsed.call.model
         parsed.call.translation_policy = exchange.inbound.policy()
-        if self._edge.telemetry.enabled:
+        if exchange.span.recording:
             exchange.span.set(attributes.OPERATION, attributes.EMBEDDINGS)
         response = await exchange.result(
             self._edge.stub.Embed(

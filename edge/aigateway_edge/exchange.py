@@ -156,7 +156,7 @@ class Exchange:
         if report:
             headers.append((b"x-gateway-translation", report))
         headers += call_headers.of_route(route, anthropic=self._shape.anthropic)
-        if self.edge.telemetry.enabled:
+        if self.span.recording:
             self.span.set(attributes.EDGE_TIME, own)
             self.span.set(attributes.PROVIDER, attributes.provider_name(route.provider))
             if report:
@@ -168,7 +168,7 @@ class Exchange:
         report = self._report(notes)
         if not report:
             return b""
-        if self.edge.telemetry.enabled:
+        if self.span.recording:
             self.span.set(attributes.LATE_TRANSLATION, report.decode())
         return b": x-gateway-translation: %b\n\n" % report
 
@@ -251,7 +251,7 @@ class Exchange:
         self._sse = None  # it knows this exchange: a cycle for the collector
         seconds = (time.monotonic_ns() - self._began) / 1e9
         metrics.call_finished(_SERVICE, self.operation.removeprefix("stream_"), self._provider, self._outcome, seconds)
-        if self.edge.telemetry.enabled:
+        if self.span.recording:
             self.span.set(attributes.HTTP_METHOD, self.scope["method"])
             self.span.set(attributes.HTTP_STATUS, self._status)
             self.span.set(attributes.REQUEST_ID, self.request_id)

@@ -40,3 +40,23 @@ def test_one_call_is_one_trace(topology: str, stream: bool, tmp_path: Path) -> N
     assert names["gen_ai.usage.output_tokens"].int_value == 3
     assert "a secret prompt" not in str(spans)
     assert "test-key-of" not in str(spans)
+
+
+@pytest.mark.parametrize("topology", ["embedded", "split"])
+def test_only_the_calls_that_are_sampled_are_traced(topology: str, tmp_path: Path) -> None:
+    with Upstream(CASES[0].whole) as upstream, collector() as (receiver, address):
+        env = environment(upstream.url, "openai", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://{address}")
+        with Gateway(topology, tmp_path, env | {"OTEL_TRACES_SAMPLER_ARG": "1e-15"}) as gateway:
+            for flags in ("00", "01", None):
+                given = {"traceparent": f"00-{TRACE}-{PARENT}-{flags}"} if flags else {}
+                got = httpx.post(f"{gateway.http}/v1/chat/completions", json=BODY, headers=given)
+                assert got.status_code == 200, got.text
+        spans = receiver.wait({"aigateway-edge", "aigateway-router", "aigateway-provider-openai"})
+
+    assert {span.trace_id.hex() for _, span in spans} == {TRACE}
+    assert sorted(service for service, _ in spans) == [
+        "aigateway-edge",
+        "aigateway-provider-openai",
+        "aigateway-router",
+        "aigateway-router",
+    ]

@@ -14,6 +14,7 @@ from aigateway_usage import budget_queries, reservations
 from aigateway_usage.account_rows import budget_row
 from aigateway_usage.audit import Act
 from aigateway_usage.database import Database, async_url
+from aigateway_usage.holds import Holds
 from aigateway_usage.ledger import Ledger
 from aigateway_usage.reservations import Asked, Reserved
 from aigateway_usage.rows import to_row
@@ -101,6 +102,7 @@ class Books:
 
     def __init__(self, url: str) -> None:
         self.database = Database(url, busy_timeout=30)
+        self.holds = Holds(self.database)
         self.ledger = Ledger(self.database, max_queued=100_000, written=lambda _: None)
 
     async def set(self, wanted: account_pb2.Budget, at: int = NOON) -> dict[str, Any]:
@@ -129,7 +131,7 @@ class Books:
             "content": f"{amount}",
         }
         asked = Asked(**(usual | fields))
-        return await self.database.write(lambda connection: reservations.reserve(connection, asked, at))
+        return await self.holds.reserve(asked, at)
 
     async def record(self, number: int, cost: int, at: int = NOON, **fields: Any) -> int:
         """Record an attempt that cost `cost` nano-dollars; how many were new."""
@@ -158,6 +160,7 @@ async def books(url: str) -> AsyncIterator[Books]:
     try:
         yield one
     finally:
+        await one.holds.flush()
         await one.ledger.flush()
         await one.database.close()
 

@@ -58,6 +58,11 @@ class ScriptedAccounts(ScriptedLedger, account_service_pb2_grpc.AccountServiceSe
         self.resolving = asyncio.Event()
         """Cleared: keys are found, but not told yet."""
         self.resolving.set()
+        self.together = True
+        """Whether several reservations can be asked for at once, which older services cannot."""
+        self.reserving = asyncio.Event()
+        """Cleared: reservations are asked for, but not made yet."""
+        self.reserving.set()
         self.seen: list[tuple[str, Any, dict[str, str]]] = []
         self._polled = asyncio.Condition()
         self._polls = 0
@@ -150,10 +155,25 @@ class ScriptedAccounts(ScriptedLedger, account_service_pb2_grpc.AccountServiceSe
     @override
     async def ReserveBudget(self, request: Any, context: Any) -> Any:
         await self._begin("ReserveBudget", request, context)
+        await self.reserving.wait()
         answer = self.reserve(request)
         if isinstance(answer, GatewayError):
             await abort(context, answer)
         return answer
+
+    @override
+    async def ReserveBudgets(self, request: Any, context: Any) -> Any:
+        await self._begin("ReserveBudgets", request, context)
+        if not self.together:
+            await self._absent(request, context)
+        await self.reserving.wait()
+        return account_service_pb2.ReserveBudgetsResponse(answers=map(self._reservation, request.reservations))
+
+    def _reservation(self, request: Any) -> Any:
+        answer = self.reserve(request)
+        if isinstance(answer, GatewayError):
+            return account_service_pb2.ReservationAnswer(refusal=answer.to_status().SerializeToString())
+        return account_service_pb2.ReservationAnswer(reserved=answer)
 
     @override
     async def ReleaseBudget(self, request: Any, context: Any) -> Any:

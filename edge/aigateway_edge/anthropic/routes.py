@@ -71,7 +71,7 @@ class CountTokens:
         parsed = await _read(exchange, counting=True)
         exchange.model = parsed.call.model
         parsed.call.translation_policy = exchange.inbound.policy()
-        if self._edge.telemetry.enabled:
+        if exchange.span.recording:
             exchange.span.set(attributes.OPERATION, attributes.COUNT_TOKENS)
         call = self._edge.stub.CountTokens(
             gateway_service_pb2.CountTokensRequest(call=parsed.call),

@@ -136,11 +136,13 @@ def from_rpc_error(error: aio.AioRpcError) -> GatewayError:
     """The `GatewayError` behind a failed gRPC call, whether ours or the transport's own."""
     for key, value in error.trailing_metadata() or ():
         if key == STATUS_DETAILS_KEY and isinstance(value, bytes):
-            return _from_status(status_pb2.Status.FromString(value), error)
+            return from_status(value) or _plain(error)
     return _plain(error)
 
 
-def _from_status(status: status_pb2.Status, error: aio.AioRpcError) -> GatewayError:
+def from_status(data: bytes) -> GatewayError | None:
+    """The `GatewayError` behind a `google.rpc.Status`, which `to_status` makes; None when it is nothing of ours."""
+    status = status_pb2.Status.FromString(data)
     info = error_details_pb2.ErrorInfo()
     retry = error_details_pb2.RetryInfo()
     retry_after: float | None = None
@@ -151,7 +153,7 @@ def _from_status(status: status_pb2.Status, error: aio.AioRpcError) -> GatewayEr
             detail.Unpack(retry)
             retry_after = retry.retry_delay.ToNanoseconds() / 1e9
     if info.domain != DOMAIN or info.reason not in REASONS:
-        return _plain(error)
+        return None
     return GatewayError(info.reason, status.message, details=info.metadata, retry_after=retry_after)
 
 

@@ -1,8 +1,10 @@
 """Hand-made spans: one object per service that makes them, exported by OTLP over gRPC when an endpoint is given.
 
-Trace context travels as W3C `traceparent` and `tracestate`, in gRPC metadata and HTTP headers alike. Without an
-endpoint everything here is a no-op on one shared object and no OpenTelemetry package is even imported; with one,
-nothing here ever raises, whatever the collector does. Not for metrics (see `otlp_metrics`) or logs (see `otlp_logs`).
+Trace context travels as W3C `traceparent` and `tracestate`, in gRPC metadata and HTTP headers alike. Whether a trace is
+kept is decided once, where it begins, by its id, and told to every hop; a call that is not kept costs next to nothing.
+Without an endpoint everything here is a no-op on one shared object and no OpenTelemetry package is even imported; with
+one, nothing here ever raises, whatever the collector does. Not for metrics (see `otlp_metrics`) or logs (see
+`otlp_logs`), nor for how spans are sent (see `span_export`).
 """
 
 from __future__ import annotations
@@ -10,7 +12,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+import os
+import re
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from typing_extensions import override
 
@@ -18,18 +24,25 @@ from aigateway_common import attributes, otlp
 from aigateway_common.errors import GatewayError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
-    from opentelemetry import trace
-    from opentelemetry.context import Context
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+    from aigateway_common.span_export import Source
 
-    _Metadata = Sequence[tuple[str, str | bytes]]
+    _Metadata = dict[str, str] | Iterable[tuple[str, str | bytes]]
 
 AttributeValue = str | bool | int | float | list[str]
 
-_PROPAGATED: Final = ("traceparent", "tracestate")
+_PARENT: Final = re.compile(
+    r"[ \t]*(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]([0-9a-f])(-.*)?[ \t]*"
+)
+"""A `traceparent` (https://www.w3.org/TR/trace-context/#traceparent-header): version, trace, span, the half of the
+flags that says whether the trace is kept, and what a later version may add."""
+_KEPT: Final = frozenset("13579bdf")
+"""That half with its last bit set."""
+_MAX_STATE: Final = 512
+"""Characters of the longest `tracestate` taken, which is what the W3C asks for at least."""
+_IDS: Final = 1 << 64
+"""What the later half of a trace's id lies below, by which a trace is kept or not, as OpenTelemetry's SDKs do."""
 _log = logging.getLogger(__name__)
 
 
@@ -46,15 +59,12 @@ class Span:
 
     __slots__ = ()
 
-    @property
-    def trace_id(self) -> str:
-        """The trace, 32 hexadecimal digits; empty when tracing is off."""
-        return ""
-
-    @property
-    def span_id(self) -> str:
-        """This span, 16 hexadecimal digits; empty when tracing is off."""
-        return ""
+    recording: ClassVar[bool] = False
+    """Whether anybody will see what is set."""
+    trace_id: str = ""
+    """The trace, 32 hexadecimal digits; empty when tracing is off."""
+    span_id: str = ""
+    """This span, 16 hexadecimal digits; empty when it is not kept."""
 
     def set(self, key: str, value: AttributeValue | None) -> None:
         """Note an attribute, named as in `attributes`; None is left out."""
@@ -70,43 +80,93 @@ class Span:
 NO_SPAN: Final = Span()
 
 
-class _LiveSpan(Span):
-    __slots__ = ("otel",)
+class _QuietSpan(Span):
+    """A step of a trace that is not kept, and all the steps below it in this process: it only says so to the next."""
 
-    def __init__(self, otel: trace.Span) -> None:
-        self.otel = otel
+    __slots__ = ("_metadata", "trace_id")
 
-    @property
-    @override
-    def trace_id(self) -> str:
-        return f"{self.otel.get_span_context().trace_id:032x}"
-
-    @property
-    @override
-    def span_id(self) -> str:
-        return f"{self.otel.get_span_context().span_id:016x}"
-
-    @override
-    def set(self, key: str, value: AttributeValue | None) -> None:
-        if value is not None:
-            self.otel.set_attribute(key, value)
+    def __init__(self, trace_id: str, span_id: str, state: str) -> None:
+        self.trace_id = trace_id
+        parent = ("traceparent", f"00-{trace_id}-{span_id}-00")
+        self._metadata = (parent, ("tracestate", state)) if state else (parent,)
 
     @override
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        context = self.otel.get_span_context()
-        parent = ("traceparent", f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}")
-        if context.trace_state:
-            return (parent, ("tracestate", context.trace_state.to_header()))
-        return (parent,)
+        return self._metadata
+
+
+class _LiveSpan(Span):
+    """A step that is kept. It is what is exported: see `span_export.Ended` for what its fields are."""
+
+    __slots__ = (
+        "attributes",
+        "end_ns",
+        "failed",
+        "kind",
+        "message",
+        "name",
+        "parent_id",
+        "remote",
+        "source",
+        "span_id",
+        "start_ns",
+        "state",
+        "trace_id",
+    )
+
+    recording: ClassVar[bool] = True
+    context: ClassVar = SimpleNamespace(trace_flags=SimpleNamespace(sampled=True))
+    """Asked for by the SDK's queue."""
+
+    def __init__(
+        self,
+        source: Source,
+        name: str,
+        kind: SpanKind,
+        trace_id: str,
+        span_id: str,
+        parent_id: str = "",
+        state: str = "",
+        *,
+        remote: bool = False,
+    ) -> None:
+        self.source = source
+        self.name = name
+        self.kind: int = kind.value
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.parent_id = parent_id
+        self.remote = remote
+        self.state = state
+        self.attributes: dict[str, AttributeValue] = {}
+        self.failed = False
+        self.message = ""
+        self.end_ns = 0
+        self.start_ns = time.time_ns()
+
+    @override
+    def set(self, key: str, value: AttributeValue | None) -> None:
+        if value is not None and not self.end_ns:  # once it has ended the export's thread reads it
+            self.attributes[key] = value
+
+    @override
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        parent = ("traceparent", f"00-{self.trace_id}-{self.span_id}-01")
+        return (parent, ("tracestate", self.state)) if self.state else (parent,)
 
     @override
     def end(self, error: BaseException | None = None) -> None:
-        if error is not None and self.otel.is_recording():
-            from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415 -- loaded only when tracing
-
-            self.otel.set_attribute(attributes.ERROR_TYPE, _error_type(error))
-            self.otel.set_status(Status(StatusCode.ERROR, error.message if isinstance(error, GatewayError) else None))
-        self.otel.end()
+        if self.end_ns:
+            return
+        if error is not None:
+            self.attributes[attributes.ERROR_TYPE] = _error_type(error)
+            self.failed = True
+            self.message = error.message if isinstance(error, GatewayError) else ""
+        self.end_ns = time.time_ns()
+        try:
+            self.source.put(self)
+        except Exception:  # noqa: BLE001 -- telemetry never raises
+            _log.exception("the span `%s` is lost", self.name)
 
 
 class Telemetry:
@@ -117,15 +177,12 @@ class Telemetry:
     """
 
     def __init__(self, service: str, endpoint: str | None = None, ratio: float = 1.0) -> None:
-        self._export: _Export | None = None
-        self._tracer: trace.Tracer | None = None
+        self._source: Source | None = None
+        self._kept_below = round(ratio * _IDS)
         if not endpoint:
             return
         try:
-            provider = _provider(service, ratio)
-            self._export = _Export.to(endpoint)
-            provider.add_span_processor(self._export.processor)
-            self._tracer = provider.get_tracer(otlp.SCOPE)
+            self._source = _source(service, endpoint, ratio)
         except Exception:  # noqa: BLE001 -- telemetry never raises
             _log.exception("tracing is off: cannot set up the export to `%s`", endpoint)
 
@@ -137,91 +194,84 @@ class Telemetry:
     @property
     def enabled(self) -> bool:
         """Whether spans are made."""
-        return self._tracer is not None
+        return self._source is not None
 
     def span(self, name: str, *, kind: SpanKind = SpanKind.INTERNAL, parent: Span | _Metadata | None = None) -> Span:
-        """Begin a span below `parent`: another span, or the metadata (or HTTP headers) of an incoming call."""
-        if self._tracer is None:
+        """Begin a span below `parent`: another span, or the metadata (or HTTP headers) of an incoming call.
+
+        The keys of a dict are in lower case.
+        """
+        source = self._source
+        if source is None:
             return NO_SPAN
         try:
-            return _begin(self._tracer, name, kind, parent)
+            if isinstance(parent, _QuietSpan):
+                return parent
+            if isinstance(parent, _LiveSpan):
+                return _LiveSpan(source, name, kind, parent.trace_id, _new_id(), parent.span_id, parent.state)
+            gone_on = None if parent is None or isinstance(parent, Span) else _after(source, name, kind, parent)
+            return gone_on or self._first(source, name, kind)
         except Exception:  # noqa: BLE001 -- telemetry never raises
             _log.exception("cannot make the span `%s`", name)
             return NO_SPAN
+
+    def _first(self, source: Source, name: str, kind: SpanKind) -> Span:
+        """Begin a trace, and decide whether it is kept."""
+        ids = os.urandom(24)
+        trace_id, span_id = ids[:16].hex(), ids[16:].hex()
+        if int.from_bytes(ids[8:16], "big") < self._kept_below:
+            return _LiveSpan(source, name, kind, trace_id, span_id)
+        return _QuietSpan(trace_id, span_id, "")
 
     async def shutdown(self) -> None:
         """Make no more spans, and export what is left, for at most a few seconds.
 
         Services of one process that trace to the same endpoint share its export, which the last of them ends.
         """
-        export, self._export, self._tracer = self._export, None, None
-        if export is not None and export.released():
-            await otlp.end(export.processor.shutdown, export.exporter)
-
-
-class _Export:
-    """The queue, thread and connection to one endpoint, however many services share the process."""
-
-    _open: ClassVar[dict[str, _Export]] = {}
-
-    def __init__(self, endpoint: str) -> None:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 -- loaded only when tracing
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 -- as above
-
-        self.exporter: SpanExporter = OTLPSpanExporter(**otlp.connection(endpoint))
-        self.processor: BatchSpanProcessor = BatchSpanProcessor(self.exporter)
-        self._endpoint = endpoint
-        self.users = 0
-
-    @classmethod
-    def to(cls, endpoint: str) -> _Export:
-        """The export to `endpoint`, counted as in use once more."""
-        export = cls._open.get(endpoint) or cls(endpoint)
-        cls._open[endpoint] = export
-        export.users += 1
-        return export
-
-    def released(self) -> bool:
-        """Count one use less; True when that was the last."""
-        self.users -= 1
-        if self.users:
-            return False
-        del self._open[self._endpoint]
-        return True
+        source, self._source = self._source, None
+        if source is not None and source.released():
+            await otlp.end(source.shutdown, source.exporter)
 
 
 _OFF: Final = Telemetry("off")
 
 
-def _provider(service: str, ratio: float) -> TracerProvider:
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 -- loaded only when tracing
-    from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio  # noqa: PLC0415 -- as above
+def _source(service: str, endpoint: str, ratio: float) -> Source | None:
+    """Where spans go; None where OpenTelemetry is disabled. Raises ValueError for a ratio that is none."""
+    from aigateway_common import span_export  # noqa: PLC0415 -- brings OpenTelemetry's SDK along
 
-    return TracerProvider(
-        sampler=ParentBasedTraceIdRatio(ratio),
-        resource=otlp.resource(service),
-        shutdown_on_exit=False,  # `shutdown` does it, bounded in time
-    )
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"the share of traces that are kept is from 0 to 1, not {ratio}")
+    return None if span_export.disabled() else span_export.Source(service, endpoint)
 
 
-def _begin(tracer: trace.Tracer, name: str, kind: SpanKind, parent: Span | _Metadata | None) -> Span:
-    from opentelemetry import trace  # noqa: PLC0415 -- loaded only when tracing
+def _after(source: Source, name: str, kind: SpanKind, metadata: _Metadata) -> Span | None:
+    """Go on with the trace that a call came with, which has decided whether it is kept; None without such a trace."""
+    if not isinstance(metadata, dict):
+        metadata = {key.lower(): value for key, value in metadata if isinstance(value, str)}
+    header = metadata.get("traceparent")
+    found = _PARENT.fullmatch(header) if header else None
+    if found is None:
+        return None
+    version, trace_id, span_id, kept, more = found.groups()
+    if more and version == "00":
+        return None
+    state = metadata.get("tracestate")
+    state = _state(state) if state else ""
+    if kept in _KEPT:
+        return _LiveSpan(source, name, kind, trace_id, _new_id(), span_id, state, remote=True)
+    return _QuietSpan(trace_id, span_id, state)
 
-    return _LiveSpan(tracer.start_span(name, context=_context(parent), kind=trace.SpanKind(kind.value)))
+
+def _new_id() -> str:
+    return os.urandom(8).hex()
 
 
-def _context(parent: Span | _Metadata | None) -> Context:
-    """The context that a span begins in: never the ambient one, so that a parent is always said."""
-    from opentelemetry import trace  # noqa: PLC0415 -- loaded only when tracing
-    from opentelemetry.context import Context  # noqa: PLC0415 -- as above
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415 -- as above
+def _state(header: str) -> str:
+    """What can be understood of a `tracestate`, as it goes on."""
+    from opentelemetry.trace import TraceState  # noqa: PLC0415 -- loaded only when tracing
 
-    if isinstance(parent, _LiveSpan):
-        return trace.set_span_in_context(parent.otel, Context())
-    if parent is None or isinstance(parent, Span):
-        return Context()
-    carrier: dict[str, Any] = {key.lower(): value for key, value in parent if key.lower() in _PROPAGATED}
-    return TraceContextTextMapPropagator().extract(carrier, Context())
+    return TraceState.from_header([header]).to_header() if len(header) <= _MAX_STATE else ""
 
 
 def _error_type(error: BaseException) -> str:

@@ -305,7 +305,7 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
     def _begin(self, operation: str, model: str, context: _Context) -> Call:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         span = self._telemetry.span(
-            f"{operation} {model}" if model else operation, kind=SpanKind.SERVER, parent=tuple(metadata.items())
+            f"{operation} {model}" if model else operation, kind=SpanKind.SERVER, parent=metadata
         )
         call = Call(context, metadata, span)
         logs.bind(request_id=call.request_id, trace_id=span.trace_id, span_id=span.span_id)

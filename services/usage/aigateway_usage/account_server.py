@@ -102,6 +102,10 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         return await self._calls.answer("ReserveBudget", self._budgets.reserve_budget, request, context)
 
     @override
+    async def ReserveBudgets(self, request: pb.ReserveBudgetsRequest, context: _Context) -> pb.ReserveBudgetsResponse:
+        return await self._calls.answer("ReserveBudgets", self._budgets.reserve_budgets, request, context)
+
+    @override
     async def ReleaseBudget(self, request: pb.ReleaseBudgetRequest, context: _Context) -> pb.ReleaseBudgetResponse:
         return await self._calls.answer("ReleaseBudget", self._budgets.release_budget, request, context)
 

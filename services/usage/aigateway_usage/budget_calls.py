@@ -13,6 +13,7 @@ from aigateway_common.errors import GatewayError, invalid
 
 from aigateway_usage import account_rows, budget_queries, reservations
 from aigateway_usage import budgets as rules
+from aigateway_usage.holds import Holds
 from aigateway_usage.reservations import Asked
 from aigateway_usage.rows import MAX_EVENT_ID, MAX_TEXT
 from aigateway_usage.tables import budgets
@@ -28,6 +29,8 @@ SWEEP_EVERY: Final = 30.0
 """Seconds between looks for expired reservations; a reservation that finds no room looks at once."""
 MAX_RESERVED: Final = 86_400
 """Seconds that money stays set aside at most."""
+MAX_TOGETHER: Final = 500
+"""Reservations of one call."""
 MAX_TOKENS: Final = 1_000_000_000
 """Tokens of one call; more is a mistake."""
 
@@ -40,6 +43,7 @@ class BudgetCalls:
     def __init__(self, database: Database, pricer: Pricer) -> None:
         self._database = database
         self._pricer = pricer
+        self._holds = Holds(database)
 
     async def set_budget(self, request: pb.SetBudgetRequest, act: Act) -> pb.SetBudgetResponse:
         """Make a budget, or change it."""
@@ -79,7 +83,7 @@ class BudgetCalls:
         now = now_us()
         _check(request, now)
         asked = await self._asked(request, now)
-        answer = await self._database.write(lambda connection: reservations.reserve(connection, asked, now))
+        answer = await self._holds.reserve(asked, now)
         if isinstance(answer, GatewayError):
             raise answer
         low = [
@@ -89,11 +93,28 @@ class BudgetCalls:
         ]
         return pb.ReserveBudgetResponse(reserved_usd=rules.to_usd(answer.amount_nano), low=low)
 
+    async def reserve_budgets(self, request: pb.ReserveBudgetsRequest) -> pb.ReserveBudgetsResponse:
+        """Set money aside for several attempts, each with an answer of its own."""
+        if not 0 < len(request.reservations) <= MAX_TOGETHER:
+            raise invalid("reservations", f"`reservations` must be 1 to {MAX_TOGETHER}")
+        answers = await asyncio.gather(*map(self._reservation, request.reservations))
+        return pb.ReserveBudgetsResponse(answers=answers)
+
+    async def _reservation(self, request: pb.ReserveBudgetRequest) -> pb.ReservationAnswer:
+        try:
+            return pb.ReservationAnswer(reserved=await self.reserve_budget(request))
+        except GatewayError as error:
+            return pb.ReservationAnswer(refusal=error.to_status().SerializeToString())
+
     async def release_budget(self, request: pb.ReleaseBudgetRequest) -> pb.ReleaseBudgetResponse:
         """Give back what was set aside for an attempt."""
         _check_event_id(request.event_id)
         await self._database.write(lambda connection: reservations.release(connection, request.event_id))
         return pb.ReleaseBudgetResponse()
+
+    async def flush(self) -> None:
+        """Wait until nobody waits for money to be set aside."""
+        await self._holds.flush()
 
     async def sweep_forever(self) -> None:
         """Give expired reservations back, every `SWEEP_EVERY` seconds."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from aigateway.v1 import account_pb2
@@ -52,8 +53,9 @@ SCOPES: Final[Mapping[int, str]] = {
 PERIOD_OF: Final = {word: _Period.ValueType(value) for value, word in PERIODS.items()}
 SCOPE_OF: Final = {word: _Scope.ValueType(value) for value, word in SCOPES.items()}
 
+_DAY_US: Final = 86_400_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_US: Final = NEVER_US - 32 * 86_400_000_000
+_LAST_US: Final = NEVER_US - 32 * _DAY_US
 """The last time whose month ends within the years that there are."""
 
 
@@ -64,7 +66,7 @@ def budget_id(scope: str, subject: str, period: str) -> str:
 
 def period_start(period: str, at_us: int) -> int:
     """When the period around `at_us` began; microseconds since the Unix epoch, 0 for what never begins anew."""
-    return 0 if period == TOTAL else _us(_start(period, at_us))
+    return 0 if period == TOTAL else _start_us(period, at_us // _DAY_US)
 
 
 def period_end(period: str, at_us: int) -> int | None:
@@ -117,6 +119,12 @@ def dollars(nano: int) -> str:
 def iso(at_us: int) -> str:
     """A time of a period in words, to the second: `2026-08-01T00:00:00Z`."""
     return f"{_EPOCH + timedelta(microseconds=at_us):%Y-%m-%dT%H:%M:%SZ}"
+
+
+@lru_cache(1024)
+def _start_us(period: str, day: int) -> int:
+    """The beginning of the period around a day, in days since the Unix epoch: all periods begin with one."""
+    return _us(_start(period, day * _DAY_US))
 
 
 def _start(period: str, at_us: int) -> datetime:

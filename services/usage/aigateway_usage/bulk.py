@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, Boolean, Double, Integer, String, Text
 
+from aigateway_usage import plain
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -46,7 +48,7 @@ def insert_rows(
         # A power of two, so that few statements are kept for all numbers of rows.
         size = min(_MOST_TOGETHER, 1 << ((len(rows) - start).bit_length() - 1))
         values = tuple(chain.from_iterable(rows[start : start + size]))
-        count += connection.exec_driver_sql(_of_rows(table, after, names, size), values).rowcount
+        count += plain.run(connection, _of_rows(table, after, names, size), values).rowcount
         start += size
     return count
 

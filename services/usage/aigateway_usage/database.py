@@ -16,7 +16,7 @@ from aigateway_common.errors import GatewayError
 from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
-from aigateway_usage import migrate
+from aigateway_usage import migrate, plain
 from aigateway_usage.sqlite import SqliteFile, SqliteSession
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _transaction(work: Callable[[Connection], _T]) -> Callable[[Connection], _T]
 def begin(connection: Connection) -> None:
     """Take SQLite's write lock before the first look, for work that writes what follows from what it sees."""
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        plain.run(connection, "BEGIN IMMEDIATE", ())
 
 
 def lock(connection: Connection, mode: str, *tables: Table) -> None:

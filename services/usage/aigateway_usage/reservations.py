@@ -2,45 +2,44 @@
 
 A reservation is a conditional update of each budget's row, all or none in one transaction; nothing is decided by what
 was read before. It ends when its attempt is recorded (`spending.settle`), when it is released, or when it expires.
+Several that all fit are one update of each row; whether one fits that does not fit with the others is for it alone to
+ask. Which are asked together is not decided here (see `holds`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from aigateway_common.errors import GatewayError, invalid
-from sqlalchemy import bindparam, exists, select, tuple_, update
+from sqlalchemy import exists, select, tuple_
 
 from aigateway_usage import budget_queries, database, spending
 from aigateway_usage import budgets as rules
+from aigateway_usage.bulk import insert_rows
+from aigateway_usage.plain import Statement
 from aigateway_usage.tables import budgets, reservations
 from aigateway_usage.tables import spending as periods
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection
-    from sqlalchemy.sql.dml import ReturningInsert
 
     from aigateway_usage.rows import Row
+    from aigateway_usage.spending import Place
 
 RETRY_WITHIN: Final = 3600.0
 """Seconds: a budget that begins anew within them is worth waiting for."""
 _SWEPT: Final = 1000
 """Reservations of one sweep."""
 _NO_LIMIT: Final = 2**62
-_TAKE: Final = (
-    update(periods)
-    .where(
-        periods.c.budget_id == bindparam("b"),
-        periods.c.period_start_us == bindparam("p"),
-        periods.c.spent_nano + periods.c.reserved_nano <= bindparam("room"),
-    )
-    .values(reserved_nano=periods.c.reserved_nano + bindparam("amount"))
-    .returning(periods.c.spent_nano, periods.c.reserved_nano)
+_TAKE: Final = Statement.of(
+    "UPDATE budget_spending SET reserved_nano = reserved_nano + ? "
+    "WHERE budget_id = ? AND period_start_us = ? AND spent_nano + reserved_nano <= ? "
+    "RETURNING spent_nano, reserved_nano"
 )
+_NEW: Final = "ON CONFLICT DO NOTHING"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,34 +66,67 @@ class Reserved:
     budgets: Sequence[Row]
 
 
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Nothing was set aside: each of `which` has to be asked for alone, the others may be asked for again."""
+
+    which: frozenset[int]
+    full: Row | None
+    """The budget that does not hold them all; None when one of them is a repetition."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    asked: Asked
+    budgets: list[Row]
+    places: list[Place]
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is something to set aside."""
+        return bool(self.asked.amount_nano and self.budgets)
+
+
 def reserve(connection: Connection, asked: Asked, now_us: int) -> Reserved | GatewayError:
     """Set money aside in every budget that applies, or in none: then the answer is the error to raise.
 
     The error is answered, not raised, so that the writer keeps its connection: a budget that is spent refuses many.
     """
-    database.begin(connection)
-    applying = spending.applying(
-        connection, [{"key_id": asked.key_id, "project": asked.project, "provider": asked.provider}]
-    )
-    ids = [budget["id"] for budget in applying]
-    if not asked.amount_nano:
-        refusal = _unpriced(asked, applying) if asked.amount_nano is None else None
-        return refusal or Reserved(0, _states(connection, ids, now_us))
-    if not ids:
-        return Reserved(0, ())
-    if not _note(connection, asked, applying, now_us):
-        connection.rollback()
+    answer = reserve_all(connection, [asked], now_us)
+    if not isinstance(answer, Apart):
+        return answer[0]
+    if answer.full is None:
         return _repeated(connection, asked, now_us)
-    taken, full = _take(connection, asked.amount_nano, applying, now_us)
-    if full is None:
-        return Reserved(asked.amount_nano, taken)
-    connection.rollback()
     if sweep(connection, now_us):
         connection.commit()
         return reserve(connection, asked, now_us)
     connection.rollback()
-    (state,) = _states(connection, [full["id"]], now_us)
+    (state,) = _states(connection, [answer.full["id"]], now_us)
     return _exceeded(state, asked, now_us)
+
+
+def reserve_all(connection: Connection, group: Sequence[Asked], now_us: int) -> list[Reserved | GatewayError] | Apart:
+    """Set money aside for a group, as if one had asked after the other, or for none of it."""
+    database.begin(connection)
+    found = spending.applying(
+        connection, [{"key_id": each.key_id, "project": each.project, "provider": each.provider} for each in group]
+    )
+    wanted = [_wanted(found, asked, now_us) for asked in group]
+    holding = [each for each in wanted if each.holds]
+    if not _note(connection, holding):
+        connection.rollback()
+        return Apart(frozenset(range(len(group))), None)
+    taken, full = _take(connection, holding, now_us)
+    if full is not None:
+        connection.rollback()
+        crowd = (at for at, each in enumerate(wanted) if each.holds and full in each.budgets)
+        return Apart(frozenset(crowd), full)
+    return [
+        Reserved(each.asked.amount_nano or 0, [taken[place] for place in each.places])
+        if each.holds
+        else _without(connection, each, now_us)
+        for each in wanted
+    ]
 
 
 def release(connection: Connection, event_id: str) -> None:
@@ -122,48 +154,54 @@ def sweep(connection: Connection, now_us: int) -> int:
     return len(removed)
 
 
-def _note(connection: Connection, asked: Asked, applying: Sequence[Row], now_us: int) -> bool:
-    """Write the reservation down; False when there is one for this event already."""
+def _wanted(found: spending.Applying, asked: Asked, now_us: int) -> _Wanted:
+    applying = spending.under(found, {"key_id": asked.key_id, "project": asked.project, "provider": asked.provider})
+    return _Wanted(asked, applying, [(each["id"], rules.period_start(each["period"], now_us)) for each in applying])
+
+
+def _note(connection: Connection, holding: Iterable[_Wanted]) -> bool:
+    """Write reservations down; False when there is one already for the event of one of them."""
     rows = [
-        {
-            "event_id": asked.event_id,
-            "budget_id": budget["id"],
-            "period_start_us": rules.period_start(budget["period"], now_us),
-            "amount_nano": asked.amount_nano,
-            "content": asked.content,
-            "expires_at_us": asked.expires_at_us,
-        }
-        for budget in applying
+        (each.asked.event_id, budget_id, start_us, each.asked.amount_nano, each.asked.content, each.asked.expires_at_us)
+        for each in holding
+        for budget_id, start_us in each.places
     ]
-    return len(connection.scalars(_insert(connection.dialect.name), rows).all()) == len(rows)
+    # In this order everywhere, or two services that are asked for the same events would wait for each other.
+    return not rows or insert_rows(connection, reservations, sorted(rows), _NEW) == len(rows)
 
 
-@cache
-def _insert(dialect: str) -> ReturningInsert[str]:
-    """INSERT of reservations that are new; the ids of their budgets."""
-    return spending.insert_new(dialect, reservations).returning(reservations.c.budget_id)
-
-
-def _take(connection: Connection, amount: int, applying: Sequence[Row], now_us: int) -> tuple[list[Row], Row | None]:
-    """Set the amount aside in each budget, always in the order of their ids; the first where it does not fit ends it.
+def _take(connection: Connection, holding: Iterable[_Wanted], now_us: int) -> tuple[dict[Place, Row], Row | None]:
+    """Set the amounts aside in each budget, always in the order of their ids; the first that is full ends it.
 
     Limits cannot change meanwhile (see `changes.lock_budgets`); what is spent and set aside can, and is read only by
     the update itself.
     """
-    taken: list[Row] = []
-    for budget in applying:
+    amounts: dict[Place, int] = {}
+    of_place: dict[Place, Row] = {}
+    for each in holding:
+        for budget, place in zip(each.budgets, each.places, strict=True):
+            amounts[place] = amounts.get(place, 0) + (each.asked.amount_nano or 0)
+            of_place[place] = budget
+    taken: dict[Place, Row] = {}
+    for place in sorted(amounts):
+        budget, amount = of_place[place], amounts[place]
         overridden = (budget["overridden_until_us"] or 0) > now_us
-        place = {"b": budget["id"], "p": rules.period_start(budget["period"], now_us)}
-        values = {**place, "amount": amount, "room": _NO_LIMIT if overridden else budget["limit_nano"] - amount}
-        state = connection.execute(_TAKE, values).mappings().one_or_none()
-        if state is None:
-            empty = {"budget_id": place["b"], "period_start_us": place["p"], "spent_nano": 0, "reserved_nano": 0}
-            connection.execute(spending.insert_new(connection.dialect.name, periods), empty)
-            state = connection.execute(_TAKE, values).mappings().one_or_none()
-        if state is None:
+        values = (amount, *place, _NO_LIMIT if overridden else budget["limit_nano"] - amount)
+        states = _TAKE.rows(connection, *values)
+        if not states:
+            insert_rows(connection, periods, [(*place, 0, 0)], _NEW)
+            states = _TAKE.rows(connection, *values)
+        if not states:
             return taken, budget
-        taken.append({**budget, **state})
+        ((spent, reserved),) = states
+        taken[place] = {**budget, "spent_nano": spent, "reserved_nano": reserved}
     return taken, None
+
+
+def _without(connection: Connection, wanted: _Wanted, now_us: int) -> Reserved | GatewayError:
+    """The answer to a call that takes nothing: it costs nothing, its price is unknown, or no budget is concerned."""
+    refusal = _unpriced(wanted.asked, wanted.budgets) if wanted.asked.amount_nano is None else None
+    return refusal or Reserved(0, _states(connection, [budget["id"] for budget in wanted.budgets], now_us))
 
 
 def _repeated(connection: Connection, asked: Asked, now_us: int) -> Reserved | GatewayError:

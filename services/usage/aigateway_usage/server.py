@@ -105,6 +105,7 @@ class UsageComponent:
             await asyncio.wait(self._background)
         try:
             async with asyncio.timeout_at(end):
+                await self._budgets.flush()
                 await self._ledger.flush()
         except TimeoutError:
             _log.warning("attempts were still waiting at the end; their senders were not answered and send them again")

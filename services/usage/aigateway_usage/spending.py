@@ -6,12 +6,15 @@ attempt is counted by a new budget's sum or by its own transaction, never by bot
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from aigateway_usage import budgets as rules
+from aigateway_usage.bulk import insert_rows
+from aigateway_usage.plain import LIST, PAIRS, Statement
 from aigateway_usage.rollups import DAY_US
 from aigateway_usage.tables import budgets, days, key_days, reservations, series, spending
 
@@ -25,20 +28,29 @@ if TYPE_CHECKING:
 
 _CHUNK: Final = 500
 """Event ids of one statement."""
-_MAX_SUBJECTS: Final = 500
-"""Subjects looked for by name; for more, all budgets are read."""
 
 Place = tuple[str, int]
 """A budget and the start of a period."""
+Applying = dict[tuple[str, str], list["Row"]]
+"""Budgets by scope and subject."""
 
 _COLUMN: Final[Mapping[str, str]] = {rules.KEY: "key_id", rules.PROJECT: "project", rules.PROVIDER: "provider"}
 """Where an attempt has the subject of a scope."""
 _ANY: Final = "SELECT 1 FROM budgets LIMIT 1"
 """What every transaction of the ledger asks, so as plain as can be."""
-_ALL: Final = select(budgets).order_by(budgets.c.id)
-_OF_SUBJECTS: Final = _ALL.where(
-    or_(*(and_(budgets.c.scope == scope, budgets.c.subject.in_(bindparam(scope, expanding=True))) for scope in _COLUMN))
+_BUDGET: Final = tuple(column.name for column in budgets.columns)
+_OF_SUBJECTS: Final = Statement.of(
+    f"SELECT {', '.join(_BUDGET)} FROM budgets WHERE (scope, subject) IN {PAIRS} ORDER BY id"  # noqa: S608 -- our own names
 )
+_SETTLED: Final = Statement.of(
+    f"DELETE FROM reservations WHERE event_id IN {LIST} RETURNING budget_id, period_start_us, amount_nano"  # noqa: S608 -- as above
+)
+_ADD: Final = (
+    "ON CONFLICT (budget_id, period_start_us) DO UPDATE SET "
+    "spent_nano = budget_spending.spent_nano + excluded.spent_nano, "
+    "reserved_nano = budget_spending.reserved_nano + excluded.reserved_nano"
+)
+"""Also for periods that have no row yet."""
 _GIVE_BACK: Final = (
     update(spending)
     .where(spending.c.budget_id == bindparam("b"), spending.c.period_start_us == bindparam("p"))
@@ -50,31 +62,42 @@ def settle(connection: Connection, rows: Sequence[Row]) -> None:
     """Count attempts just inserted in every budget they fall under, and remove what was set aside for them."""
     if connection.exec_driver_sql(_ANY).first() is None:
         return
-    found: dict[tuple[str, str], list[Row]] = {}
-    for budget in applying(connection, rows):
-        found.setdefault((budget["scope"], budget["subject"]), []).append(budget)
+    found = applying(connection, rows)
+    if not found:
+        return
     counted: dict[Place, int] = {}
     settled: list[str] = []
     for row in rows:
-        under = [budget for scope, name in _COLUMN.items() for budget in found.get((scope, row[name]), ())]
-        if under:
+        budgets_of_row = under(found, row)
+        if budgets_of_row:
             settled.append(row["event_id"])
         cost = rules.cost_nano(row["cost_usd"] or 0)
-        for budget in under if cost else ():
+        for budget in budgets_of_row if cost else ():
             place = (budget["id"], rules.period_start(budget["period"], row["started_at_us"]))
             counted[place] = counted.get(place, 0) + cost
-    released = [remove(connection, reservations.c.event_id.in_(part)) for part in _chunks(settled)]
-    _count(connection, counted, [each for some in released for each in some])
+    released: dict[Place, int] = {}
+    for part in _chunks(settled):
+        for budget_id, start_us, amount in _SETTLED.rows(connection, json.dumps(part)):
+            released[budget_id, start_us] = released.get((budget_id, start_us), 0) + amount
+    places = sorted({*counted, *released})
+    if places:
+        values = [(*place, counted.get(place, 0), -released.get(place, 0)) for place in places]
+        insert_rows(connection, spending, values, _ADD)
 
 
-def applying(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> Sequence[Row]:
-    """The budgets that calls with these keys, projects and providers fall under, by id."""
-    subjects = {scope: {row[name] for row in rows if row[name]} for scope, name in _COLUMN.items()}
-    if sum(map(len, subjects.values())) > _MAX_SUBJECTS:
-        found = connection.execute(_ALL)
-    else:
-        found = connection.execute(_OF_SUBJECTS, {scope: sorted(names) for scope, names in subjects.items()})
-    return [dict(row) for row in found.mappings()]
+def applying(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> Applying:
+    """The budgets that calls with these keys, projects and providers fall under."""
+    subjects = {(scope, row[name]) for row in rows for scope, name in _COLUMN.items() if row[name]}
+    found: Applying = {}
+    for values in _OF_SUBJECTS.rows(connection, json.dumps(sorted(subjects))):
+        budget = dict(zip(_BUDGET, values, strict=True))
+        found.setdefault((budget["scope"], budget["subject"]), []).append(budget)
+    return found
+
+
+def under(found: Applying, row: Mapping[str, Any]) -> list[Row]:
+    """Those of them that one call falls under, by id, which begins with the scope."""
+    return [budget for scope, name in _COLUMN.items() for budget in found.get((scope, row[name]), ())]
 
 
 def remove(connection: Connection, which: ColumnElement[bool]) -> Sequence[Row]:
@@ -102,40 +125,10 @@ def spent_so_far(connection: Connection, scope: str, subject: str, start_us: int
     return int(connection.scalar(query) or 0)
 
 
-def _count(connection: Connection, counted: Mapping[Place, int], removed: Sequence[Row]) -> None:
-    released = _by_place(removed)
-    places = sorted({*counted, *released})
-    if places:
-        values = [
-            {
-                "budget_id": b,
-                "period_start_us": p,
-                "spent_nano": counted.get((b, p), 0),
-                "reserved_nano": -released.get((b, p), 0),
-            }
-            for b, p in places
-        ]
-        connection.execute(_add(connection.dialect.name), values)
-
-
 @cache
 def insert_new(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     """INSERT into `table` that leaves rows alone that are there already."""
     return _insert(dialect, table).on_conflict_do_nothing()
-
-
-@cache
-def _add(dialect: str) -> sqlite.Insert | postgresql.Insert:
-    """Add to what is spent and set aside, in periods that have no row yet too."""
-    statement = _insert(dialect, spending)
-    new = statement.excluded
-    return statement.on_conflict_do_update(
-        index_elements=["budget_id", "period_start_us"],
-        set_={
-            "spent_nano": spending.c.spent_nano + new.spent_nano,
-            "reserved_nano": spending.c.reserved_nano + new.reserved_nano,
-        },
-    )
 
 
 def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:

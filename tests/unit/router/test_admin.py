@@ -127,7 +127,7 @@ async def test_nobody_else_passes(tmp_path: Path) -> None:
             (bearer(SECRET), "PERMISSION_DENIED", "this is a caller's key"),
         ):
             calls = everything(own, metadata)
-            assert len(calls) == 22
+            assert len(calls) == 23
             for call in calls:
                 error = await refused(call)
                 assert (error.reason.name, word in error.message) == (reason, True)

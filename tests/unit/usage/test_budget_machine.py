@@ -24,6 +24,8 @@ from typing_extensions import override
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from aigateway_usage.reservations import Reserved
+
 _T = TypeVar("_T")
 _Place = tuple[str, int]
 
@@ -144,21 +146,25 @@ class BudgetMachine(RuleBasedStateMachine):
         if number in self.model.held or number in self.model.recorded:
             return
         expires = self.now + minutes * 60_000_000
-        places = [self.model.place(name, self.now) for name in sorted(self.model.limits)]
         answer = self.run(self.books.reserve(number, amount, self.now, expires_at_us=expires))
-        full = [place for place in places if not self._fits(place, amount)]
-        if full:
-            self._expire()  # before it is refused, what has expired is given back
-            full = [place for place in places if not self._fits(place, amount)]
-        if full:
-            assert isinstance(answer, GatewayError)
-            assert answer.details["budget"] == full[0][0]
-            return
-        assert not isinstance(answer, GatewayError)
-        for place in places:
-            self.model.allow(place, self.model.used(place) + amount - self.model.limits[place[0]])
-        if places:
-            self.model.held[number] = Held(amount, places, expires)
+        self._judge(number, amount, expires, answer)
+
+    @rule(asked=st.dictionaries(events, amounts, min_size=2, max_size=6), minutes=st.integers(1, 3000))
+    def reserve_at_once(self, asked: dict[int, int], minutes: int) -> None:
+        """What is answered is what one after the other would have been."""
+        new = {
+            number: amount
+            for number, amount in asked.items()
+            if number not in self.model.held and number not in self.model.recorded
+        }
+        expires = self.now + minutes * 60_000_000
+
+        async def at_once() -> list[Reserved | GatewayError]:
+            calls = (self.books.reserve(*each, self.now, expires_at_us=expires) for each in new.items())
+            return await asyncio.gather(*calls)
+
+        for (number, amount), answer in zip(new.items(), self.run(at_once()), strict=True):
+            self._judge(number, amount, expires, answer)
 
     @rule(number=events, amount=amounts)
     def reserve_again(self, number: int, amount: int) -> None:
@@ -227,6 +233,23 @@ class BudgetMachine(RuleBasedStateMachine):
         self.run(self.stack.aclose())
         self.runner.close()
         shutil.rmtree(self.folder)
+
+    def _judge(self, number: int, amount: int, expires: int, answer: Reserved | GatewayError) -> None:
+        """Whether a call had to be let through, and what it left behind."""
+        places = [self.model.place(name, self.now) for name in sorted(self.model.limits)]
+        full = [place for place in places if not self._fits(place, amount)]
+        if full:
+            self._expire()  # before it is refused, what has expired is given back
+            full = [place for place in places if not self._fits(place, amount)]
+        if full:
+            assert isinstance(answer, GatewayError)
+            assert answer.details["budget"] == full[0][0]
+            return
+        assert not isinstance(answer, GatewayError)
+        for place in places:
+            self.model.allow(place, self.model.used(place) + amount - self.model.limits[place[0]])
+        if places:
+            self.model.held[number] = Held(amount, places, expires)
 
     def _fits(self, place: _Place, amount: int) -> bool:
         name = place[0]

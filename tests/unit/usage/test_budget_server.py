@@ -9,6 +9,7 @@ import pytest
 from aigateway.v1 import account_pb2
 from aigateway.v1 import account_service_pb2 as pb
 from aigateway_common.component import Component
+from aigateway_common.errors import from_status
 from aigateway_usage import budget_calls
 from aigateway_usage import budgets as rules
 from aigateway_usage.pricing import Pricer
@@ -101,6 +102,28 @@ async def test_what_does_not_fit_is_refused_with_the_numbers(one: Service) -> No
     }
     await one.accounts.ReleaseBudget(pb.ReleaseBudgetRequest(event_id=ask(1).event_id))
     assert (await one.accounts.ReserveBudget(ask(2))).reserved_usd == 0.0002
+
+
+async def test_several_are_reserved_at_once_with_an_answer_for_each(one: Service) -> None:
+    await one.budget("default", 0.0005)
+    again = ask(1)
+    wanted = [again, ask(2), ask(3), ask(4, provider=""), again, ask(5, provider="nobody"), ask(6, project="search")]
+    got = (await one.accounts.ReserveBudgets(pb.ReserveBudgetsRequest(reservations=wanted))).answers
+    reasons = [None if each.HasField("reserved") else from_status(each.refusal) for each in got]
+    names = [reason and reason.reason.name for reason in reasons]
+    assert names == [None, None, "BUDGET_EXCEEDED", "INVALID_REQUEST", None, "PERMISSION_DENIED", None]
+    assert [each.reserved.reserved_usd for each in got] == [0.0002, 0.0002, 0, 0, 0.0002, 0, 0]
+    assert reasons[2] is not None
+    assert reasons[2].details == (await refusal(one.accounts.ReserveBudget(ask(3)))).details
+    (state,) = await listed(one)
+    assert (state.spent_usd, state.reserved_usd) == (0, 0.0004)
+
+
+@pytest.mark.parametrize("count", [0, 501])
+async def test_none_or_too_many_at_once_are_refused(one: Service, count: int) -> None:
+    wanted = [ask(number) for number in range(count)]
+    error = await refusal(one.accounts.ReserveBudgets(pb.ReserveBudgetsRequest(reservations=wanted)))
+    assert (error.reason.name, error.details) == ("INVALID_REQUEST", {"param": "reservations"})
 
 
 async def test_an_overridden_budget_lets_calls_through_and_says_until_when(one: Service) -> None:

@@ -10,6 +10,7 @@ import pytest
 from aigateway.v1 import account_pb2
 from aigateway_common.errors import GatewayError
 from aigateway_usage import ledger as ledger_module
+from aigateway_usage import plain
 from aigateway_usage.database import Database
 from aigateway_usage.reservations import Reserved
 from aigateway_usage.rows import to_row
@@ -18,7 +19,10 @@ from support.accounts import CENT, DAY_US, Books, books, budget
 from support.attempts import NOON, attempt
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import sqlite3
+    from collections.abc import AsyncIterator, Sequence
+
+    from sqlalchemy import Connection
 
 DAY = "project:default:day"
 MONTH = "project:default:month"
@@ -372,12 +376,18 @@ async def test_events_without_a_budget_cost_one_look_a_transaction(
     ledger: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statements: list[str] = []
+    run = plain.run
+
+    def note(text: str) -> None:
+        statements.append(text.replace("INTO ", "").replace("OR FAIL ", "").partition(" (")[0].partition(" FROM")[0])
+
+    def noting(connection: Connection, text: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        note(text)
+        return run(connection, text, values)
+
     assert ledger.database._connections is not None
-    event.listen(
-        ledger.database._connections.engine,
-        "before_cursor_execute",
-        lambda *args: statements.append(args[2].replace("INTO ", "").partition(" (")[0].partition(" FROM")[0]),
-    )
+    event.listen(ledger.database._connections.engine, "before_cursor_execute", lambda *args: note(args[2]))
+    monkeypatch.setattr(plain, "run", noting)
     await ledger.record(0, CENT)
     statements.clear()
     await ledger.ledger.record([to_row(attempt(number), 0) | {"cost_usd": 1.0} for number in range(1, 300)])

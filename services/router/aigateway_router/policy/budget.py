@@ -16,6 +16,8 @@ from aigateway_common import logs
 from aigateway_common.errors import STATUS_DETAILS_KEY, GatewayError, from_rpc_error
 from grpc import aio
 
+from aigateway_router.policy.reserver import Reserver
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -54,6 +56,7 @@ class Budgets:
 
     def __init__(self, usage: aio.Channel | None, accounts: Accounts) -> None:
         self._stub = None if usage is None else account_service_pb2_grpc.AccountServiceStub(usage)
+        self._reserver = None if self._stub is None else Reserver(self._stub, self.release)
         self._accounts = accounts
         self._releasing: set[asyncio.Task[None]] = set()
 
@@ -87,7 +90,7 @@ class Budgets:
             GatewayError: BUDGET_EXCEEDED, PERMISSION_DENIED (the price is unknown, and that is not allowed), or
                 UNAVAILABLE: money is never spent unseen.
         """
-        if self._stub is None or not self.needed(caller, provider):
+        if self._reserver is None or not self.needed(caller, provider):
             return []
         lasts = min(max(deadline, 0.0) + DELIVERY, _DAY - TIMEOUT)
         request = account_service_pb2.ReserveBudgetRequest(
@@ -101,15 +104,14 @@ class Budgets:
             expires_at_us=time.time_ns() // 1000 + int(lasts * 1e6),
         )
         try:
-            answer = await self._stub.ReserveBudget(request, timeout=min(TIMEOUT, max(deadline, 0.0)))
-        except aio.AioRpcError as error:
+            answer = await self._reserver.reserve(request, min(TIMEOUT, max(deadline, 0.0)))
+        except TimeoutError as error:
+            raise _unseen() from error
+        except (GatewayError, aio.AioRpcError) as error:
             refusal = _refusal(error)
             if refusal.reason.name == "UNAVAILABLE":  # the money may be set aside all the same
                 self.release(event_id)
             raise refusal from error
-        except asyncio.CancelledError:
-            self.release(event_id)
-            raise
         return in_words(answer.low)
 
     def release(self, event_id: str) -> None:
@@ -125,6 +127,8 @@ class Budgets:
 
     async def stop(self) -> None:
         """Wait until everything is given back, which takes seconds at most."""
+        if self._reserver is not None:
+            await self._reserver.stop()
         await asyncio.gather(*self._releasing)
 
     async def _release(self, stub: account_service_pb2_grpc.AccountServiceAsyncStub, event_id: str) -> None:
@@ -146,11 +150,15 @@ def _in_words(budget: account_pb2.Budget) -> str:
     return f"{subject}, {_PERIODS.get(budget.period, 'period')}: {share:.0f} % of ${budget.limit_usd:g} used"
 
 
-def _refusal(error: aio.AioRpcError) -> GatewayError:
+def _refusal(error: GatewayError | aio.AioRpcError) -> GatewayError:
     """What the usage service says of itself goes through; that it says nothing is no reason to spend."""
+    if isinstance(error, GatewayError):
+        return _unseen() if error.code is grpc.StatusCode.UNAVAILABLE else error
     said = any(key == STATUS_DETAILS_KEY for key, _ in error.trailing_metadata() or ())
-    if said and error.code() is not grpc.StatusCode.UNAVAILABLE:
-        return from_rpc_error(error)
+    return from_rpc_error(error) if said and error.code() is not grpc.StatusCode.UNAVAILABLE else _unseen()
+
+
+def _unseen() -> GatewayError:
     return GatewayError(
         "UNAVAILABLE",
         "the budget of this call cannot be checked: the usage service cannot be reached; try again",

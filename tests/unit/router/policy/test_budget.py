@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,11 @@ async def budgets(folder: Path, usage: ScriptedAccounts) -> AsyncIterator[Budget
         await hops.stop()
 
 
-def reserve(of: Budgets, caller: Caller, provider: str = "acme", deadline: float = 30.0) -> Awaitable[list[str]]:
+def reserve(
+    of: Budgets, caller: Caller, provider: str = "acme", deadline: float = 30.0, event_id: str = "e1"
+) -> Coroutine[Any, Any, list[str]]:
     return of.reserve(
-        "e1", caller, provider=provider, model="acme-1", input_tokens=10, max_output_tokens=20, deadline=deadline
+        event_id, caller, provider=provider, model="acme-1", input_tokens=10, max_output_tokens=20, deadline=deadline
     )
 
 
@@ -138,6 +141,101 @@ async def test_money_that_may_be_set_aside_unseen_is_given_back(tmp_path: Path) 
             await reserve(own, POOR)
         await own.stop()
     assert usage.asked("ReleaseBudget") == [account_service_pb2.ReleaseBudgetRequest(event_id="e1")]
+
+
+@asynccontextmanager
+async def waiting(own: Budgets, usage: ScriptedAccounts, *ids: str) -> AsyncIterator[list[asyncio.Task[list[str]]]]:
+    """A reservation that is asked for and not answered while inside, and those of `ids`, which wait for that."""
+    usage.reserving.clear()
+    first = asyncio.create_task(reserve(own, POOR, event_id="first"))
+    await usage.until_asked("ReserveBudget")
+    others = [asyncio.create_task(reserve(own, POOR, event_id=event_id)) for event_id in ids]
+    await asyncio.sleep(0)  # they have begun
+    try:
+        yield others
+    finally:
+        usage.reserving.set()
+        await first
+
+
+async def test_calls_that_wait_are_one_question_with_an_answer_for_each(tmp_path: Path) -> None:
+    usage = ScriptedAccounts()
+    low = account_pb2.Budget(scope=account_pb2.BUDGET_SCOPE_KEY, subject="key-2", limit_usd=1, spent_usd=0.9)
+    spent = GatewayError("BUDGET_EXCEEDED", "spent", details={"limit_usd": "10"}, retry_after=60)
+    answers: dict[str, Any] = {
+        "b": spent,
+        "c": account_service_pb2.ReserveBudgetResponse(low=[low]),
+        "d": GatewayError("UNAVAILABLE", "the database is away"),
+    }
+    usage.reserve = lambda request: answers.get(request.event_id, account_service_pb2.ReserveBudgetResponse())
+    async with budgets(tmp_path, usage) as own:
+        async with waiting(own, usage, "a", "b", "c", "d") as tasks:
+            pass
+        a, b, c, d = await asyncio.gather(*tasks, return_exceptions=True)
+        assert (a, c) == ([], ["key key-2, period: 90 % of $1 used"])
+        assert isinstance(b, GatewayError)
+        assert (b.reason.name, b.message, b.details, b.retry_after) == ("BUDGET_EXCEEDED", "spent", spent.details, 60)
+        assert isinstance(d, GatewayError)
+        assert (d.reason.name, d.retry_after) == ("UNAVAILABLE", 1)
+        await own.stop()
+    (question,) = usage.asked("ReserveBudgets")
+    assert [each.event_id for each in question.reservations] == ["a", "b", "c", "d"]
+    assert [each.event_id for each in usage.asked("ReserveBudget")] == ["first"]
+    assert [each.event_id for each in usage.asked("ReleaseBudget")] == ["d"]
+
+
+async def test_an_older_usage_service_is_asked_for_one_at_a_time(tmp_path: Path) -> None:
+    usage = ScriptedAccounts()
+    usage.together = False
+    async with budgets(tmp_path, usage) as own:
+        for _ in range(2):
+            async with waiting(own, usage, "a", "b") as tasks:
+                pass
+            assert await asyncio.gather(*tasks) == [[], []]
+    assert len(usage.asked("ReserveBudgets")) == 1  # and it is not tried again at once
+    assert sorted(each.event_id for each in usage.asked("ReserveBudget")) == ["a", "a", "b", "b", "first", "first"]
+
+
+async def test_a_question_of_several_that_is_not_answered_lets_none_through(tmp_path: Path) -> None:
+    usage = ScriptedAccounts()
+    async with budgets(tmp_path, usage) as own:
+        async with waiting(own, usage, "a", "b") as tasks:
+            usage.away = grpc.StatusCode.INTERNAL
+        for got in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(got, GatewayError)
+            assert (got.reason.name, got.retry_after) == ("UNAVAILABLE", 1)
+        await own.stop()
+    assert sorted(each.event_id for each in usage.asked("ReleaseBudget")) == ["a", "b"]
+
+
+async def test_a_call_that_left_is_not_asked_for_or_its_money_is_given_back(tmp_path: Path) -> None:
+    usage = ScriptedAccounts()
+    async with budgets(tmp_path, usage) as own:
+        async with waiting(own, usage, "a", "left") as tasks:
+            tasks[1].cancel()
+        assert await tasks[0] == []
+        assert not usage.asked("ReleaseBudget")
+        usage.reserving.clear()
+        asked = asyncio.create_task(reserve(own, POOR, event_id="under way"))
+        await usage.until_asked("ReserveBudget", 3)
+        asked.cancel()
+        await asyncio.wait([asked, tasks[1]])
+        assert not usage.asked("ReleaseBudget")  # it would come before what it gives back
+        usage.reserving.set()
+        await own.stop()
+    assert not usage.asked("ReserveBudgets")
+    assert [each.event_id for each in usage.asked("ReleaseBudget")] == ["under way"]
+
+
+async def test_a_call_waits_for_its_answer_no_longer_than_it_may(tmp_path: Path) -> None:
+    usage = ScriptedAccounts()
+    async with budgets(tmp_path, usage) as own:
+        async with waiting(own, usage):
+            with pytest.raises(GatewayError) as caught:
+                await reserve(own, POOR, deadline=0.05, event_id="late")
+        assert caught.value.reason.name == "UNAVAILABLE"
+        await own.stop()
+    assert [each.event_id for each in usage.asked("ReserveBudget")] == ["first"]
 
 
 async def test_without_a_usage_service_there_are_no_budgets(tmp_path: Path) -> None:

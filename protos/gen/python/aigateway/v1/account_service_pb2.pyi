@@ -752,6 +752,78 @@ class ReserveBudgetResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class ReserveBudgetsRequest(message.Message):
+    """Money to set aside for several attempts."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    RESERVATIONS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def reservations(self) -> containers.RepeatedCompositeFieldContainer[ReserveBudgetRequest]:
+        """Required. The reservations, 1 to 500."""
+
+    def __init__(
+        self,
+        *,
+        reservations: abc.Iterable[ReserveBudgetRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["reservations", b"reservations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ReserveBudgetsResponse(message.Message):
+    """What became of several reservations."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def answers(self) -> containers.RepeatedCompositeFieldContainer[ReservationAnswer]:
+        """The answers, as many as there were reservations and in their order."""
+
+    def __init__(
+        self,
+        *,
+        answers: abc.Iterable[ReservationAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["answers", b"answers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ReservationAnswer(message.Message):
+    """What became of one of several reservations."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    RESERVED_FIELD_NUMBER: builtins.int
+    REFUSAL_FIELD_NUMBER: builtins.int
+    refusal: builtins.bytes
+    """The google.rpc.Status that ReserveBudget would have ended with, as bytes."""
+    @builtins.property
+    def reserved(self) -> ReserveBudgetResponse:
+        """Money is set aside, or none was needed."""
+
+    def __init__(
+        self,
+        *,
+        reserved: ReserveBudgetResponse | None = ...,
+        refusal: builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["answer", b"answer", "refusal", b"refusal", "reserved", b"reserved"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["answer", b"answer", "refusal", b"refusal", "reserved", b"reserved"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_answer: _TypeAlias = typing.Literal["reserved", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_answer: _TypeAlias = typing.Literal["answer", b"answer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
+
+@typing.final
 class ReleaseBudgetRequest(message.Message):
     """Money to give back."""
 

@@ -110,6 +110,11 @@ class AccountServiceStub(object):
                 request_serializer=aigateway_dot_v1_dot_account__service__pb2.ReserveBudgetRequest.SerializeToString,
                 response_deserializer=aigateway_dot_v1_dot_account__service__pb2.ReserveBudgetResponse.FromString,
                 _registered_method=True)
+        self.ReserveBudgets = channel.unary_unary(
+                '/aigateway.v1.AccountService/ReserveBudgets',
+                request_serializer=aigateway_dot_v1_dot_account__service__pb2.ReserveBudgetsRequest.SerializeToString,
+                response_deserializer=aigateway_dot_v1_dot_account__service__pb2.ReserveBudgetsResponse.FromString,
+                _registered_method=True)
         self.ReleaseBudget = channel.unary_unary(
                 '/aigateway.v1.AccountService/ReleaseBudget',
                 request_serializer=aigateway_dot_v1_dot_account__service__pb2.ReleaseBudgetRequest.SerializeToString,
@@ -234,6 +239,13 @@ class AccountServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReserveBudgets(self, request, context):
+        """ReserveBudget for several attempts, each with an answer of its own: what a router asks when several calls wait.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReleaseBudget(self, request, context):
         """Gives back what was set aside for an attempt that was never made.
         """
@@ -325,6 +337,11 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.ReserveBudget,
                     request_deserializer=aigateway_dot_v1_dot_account__service__pb2.ReserveBudgetRequest.FromString,
                     response_serializer=aigateway_dot_v1_dot_account__service__pb2.ReserveBudgetResponse.SerializeToString,
+            ),
+            'ReserveBudgets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReserveBudgets,
+                    request_deserializer=aigateway_dot_v1_dot_account__service__pb2.ReserveBudgetsRequest.FromString,
+                    response_serializer=aigateway_dot_v1_dot_account__service__pb2.ReserveBudgetsResponse.SerializeToString,
             ),
             'ReleaseBudget': grpc.unary_unary_rpc_method_handler(
                     servicer.ReleaseBudget,
@@ -743,6 +760,33 @@ class AccountService(object):
             '/aigateway.v1.AccountService/ReserveBudget',
             aigateway_dot_v1_dot_account__service__pb2.ReserveBudgetRequest.SerializeToString,
             aigateway_dot_v1_dot_account__service__pb2.ReserveBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReserveBudgets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aigateway.v1.AccountService/ReserveBudgets',
+            aigateway_dot_v1_dot_account__service__pb2.ReserveBudgetsRequest.SerializeToString,
+            aigateway_dot_v1_dot_account__service__pb2.ReserveBudgetsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -68,6 +68,8 @@ class AccountServiceStub:
     RESOURCE_EXHAUSTED with reason BUDGET_EXCEEDED where it does not fit; PERMISSION_DENIED where the price is unknown and
     one of the budgets does not allow that. Recording the attempt settles it. Safe to repeat with the same event id.
     """
+    ReserveBudgets: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ReserveBudgetsRequest, _account_service_pb2.ReserveBudgetsResponse]
+    """ReserveBudget for several attempts, each with an answer of its own: what a router asks when several calls wait."""
     ReleaseBudget: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ReleaseBudgetRequest, _account_service_pb2.ReleaseBudgetResponse]
     """Gives back what was set aside for an attempt that was never made."""
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListAuditEventsRequest, _account_service_pb2.ListAuditEventsResponse]
@@ -113,6 +115,8 @@ class AccountServiceAsyncStub(AccountServiceStub):
     RESOURCE_EXHAUSTED with reason BUDGET_EXCEEDED where it does not fit; PERMISSION_DENIED where the price is unknown and
     one of the budgets does not allow that. Recording the attempt settles it. Safe to repeat with the same event id.
     """
+    ReserveBudgets: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ReserveBudgetsRequest, _account_service_pb2.ReserveBudgetsResponse]  # type: ignore[assignment]
+    """ReserveBudget for several attempts, each with an answer of its own: what a router asks when several calls wait."""
     ReleaseBudget: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ReleaseBudgetRequest, _account_service_pb2.ReleaseBudgetResponse]  # type: ignore[assignment]
     """Gives back what was set aside for an attempt that was never made."""
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListAuditEventsRequest, _account_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
@@ -245,6 +249,14 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         RESOURCE_EXHAUSTED with reason BUDGET_EXCEEDED where it does not fit; PERMISSION_DENIED where the price is unknown and
         one of the budgets does not allow that. Recording the attempt settles it. Safe to repeat with the same event id.
         """
+
+    @_abc_1.abstractmethod
+    def ReserveBudgets(
+        self,
+        request: _account_service_pb2.ReserveBudgetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.ReserveBudgetsResponse, _abc.Awaitable[_account_service_pb2.ReserveBudgetsResponse]]:
+        """ReserveBudget for several attempts, each with an answer of its own: what a router asks when several calls wait."""
 
     @_abc_1.abstractmethod
     def ReleaseBudget(
