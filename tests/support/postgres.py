@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NOBODY: Final = 65534
+GUARDED: Final = "guarded"
+"""The role that must show its password; everybody else is believed."""
 
 
 class Postgres:
@@ -40,13 +42,30 @@ class Postgres:
     async def create(self) -> str:
         """The URL of a new, empty database."""
         name = f"ledger{next(self._numbers)}"
+        await self.run(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    async def guard(self, password: str) -> None:
+        """From now on GUARDED, who may do everything, has this password."""
+        make = f"CREATE ROLE {GUARDED} SUPERUSER LOGIN"
+        await self.run(
+            f"DO $$ BEGIN {make}; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+            f"ALTER ROLE {GUARDED} PASSWORD '{password}'",
+        )
+
+    async def cut(self) -> None:
+        """End the connections of GUARDED."""
+        await self.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{GUARDED}'")
+
+    async def run(self, *statements: str) -> None:
+        """Run these as the server's own user."""
         engine = create_async_engine(
             self.url("postgres").replace("://", "+asyncpg://"), isolation_level="AUTOCOMMIT", poolclass=NullPool
         )
         async with engine.connect() as connection:
-            await connection.execute(text(f"CREATE DATABASE {name}"))
+            for statement in statements:
+                await connection.execute(text(statement))
         await engine.dispose()
-        return self.url(name)
 
 
 @contextmanager
@@ -63,6 +82,7 @@ def running() -> Iterator[Postgres]:
     control = ["pg_ctl", "-w", "-D", str(data), "-l", str(log)]
     try:
         _run([*make, "-D", str(data)], programs, user)
+        (data / "pg_hba.conf").write_text(f"local all {GUARDED} scram-sha-256\nlocal all all trust\n")
         # No fsync: a test's data need not survive the machine.
         _run([*control, "-o", f"-F -c max_connections=200 -c listen_addresses= -k {folder}", "start"], programs, user)
         try:

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     from aigateway_router.delivery.transport import Transport
     from aigateway_router.jwt_tokens import JwtTokens
-    from aigateway_router.policy.counters import Counters
     from aigateway_router.policy.limits import Estimate, Hold
     from aigateway_router.policy.machine import Machine
+    from aigateway_router.policy.shared_counters import SharedCounters
     from aigateway_router.routes import Target
     from aigateway_router.settings import RouterSettings
 
@@ -90,7 +90,8 @@ class RouterComponent:
         self._callers = Callers(settings, self._accounts, self._tokens)
         self._machine = _machine(settings)
         places = self._machine.places if self._machine else OwnPlaces()
-        self._limits = Limits(_counters(settings, self._machine), places)
+        self._shared = _shared(settings)
+        self._limits = Limits(self._shared or (self._machine.counters if self._machine else MemoryCounters()), places)
         self.budgets = Budgets(usage, self._accounts)
         """Money for attempts."""
         self._dispatcher = Dispatcher(providers, UsageEmitter(self._outbox), self.budgets, telemetry, settings, places)
@@ -108,7 +109,8 @@ class RouterComponent:
     def reload(self, settings: RouterSettings) -> None:
         """Go by the keys, operators' too, aliases, groq models and fallbacks of `settings` in calls from now on.
 
-        Raises ValueError when the keys or aliases are wrong; then nothing has changed.
+        Redis is shown their login from the next connection on. Raises ValueError when the keys or aliases are wrong;
+        then nothing has changed.
         """
         routes = self._routes(settings)
         operators = KeyRing(settings.admin_keys)
@@ -116,6 +118,8 @@ class RouterComponent:
         self._door.reload(operators)
         self._catalog.reroute(routes)
         self._servicer.reload(routes)
+        if self._shared is not None and settings.redis_url is not None:
+            self._shared.log_in(settings.redis_url)
 
     def _routes(self, settings: RouterSettings) -> Routes:
         return Routes(
@@ -380,9 +384,9 @@ def _machine(settings: RouterSettings) -> Machine | None:
     return Machine(settings.share, open_store(settings.share.folder))
 
 
-def _counters(settings: RouterSettings, machine: Machine | None) -> Counters:
+def _shared(settings: RouterSettings) -> SharedCounters | None:
     if settings.redis_url is None:
-        return MemoryCounters() if machine is None else machine.counters
+        return None
     from aigateway_router.policy.shared_counters import SharedCounters  # noqa: PLC0415 -- loaded only with Redis
 
     return SharedCounters(settings.redis_url)

@@ -67,6 +67,10 @@ class UsageComponent:
         self._upkeep = Upkeep(self._database, settings.retention_days, now_us)
         self._background: list[asyncio.Task[None]] = []
 
+    def reload(self, settings: UsageSettings) -> None:
+        """Show the database's user and password of `settings` from the next connection on."""
+        self._database.log_in(settings.database_url)
+
     def register(self, server: aio.Server) -> None:
         """Add the servicers to `server`, before the server starts."""
         usage_service_pb2_grpc.add_UsageServiceServicer_to_server(self._servicer, server)

@@ -105,3 +105,27 @@ async def test_a_redis_that_never_answers_costs_a_moment_once(monkeypatch: pytes
     await counters.stop()
     listening.close()
     await listening.wait_closed()
+
+
+async def test_a_changed_password_is_shown_when_a_connection_is_made_anew(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_counters, "PATIENCE", 30.0)
+    old, new = (server.url.replace("://", f"://:{password}@") for password in ("old-password", "new-password"))
+    async with Redis.from_url(server.url) as operator:
+        await operator.flushall()
+        try:
+            await operator.config_set("requirepass", "old-password")
+            one = SharedCounters(old)
+            counted = [(await one.take([requests(9)])).counters is one]
+            await operator.config_set("requirepass", "new-password")
+            one.log_in("redis://:another@elsewhere")
+            one.log_in(new)
+            counted.append((await one.take([requests(9)])).counters is one)
+            await operator.client_kill_filter(_type="normal", skipme=True)
+            taken = await one.take([requests(9)])
+            await one.stop()
+        finally:
+            await operator.config_set("requirepass", "")
+    assert counted == [True, True]
+    assert (taken.counters, taken.readings[0].current) == (one, 2)
