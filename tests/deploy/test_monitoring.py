@@ -27,7 +27,7 @@ from aigateway_usage.database import Database, async_url
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from support import postgres
-from support.kustomize import K8S
+from support.kustomize import K8S, scaling_queries
 
 ROOT = K8S.parents[1]
 RULES = K8S / "components/prometheus-rules/prometheus-rule.yaml"
@@ -81,7 +81,7 @@ def panels(path: Path) -> list[dict[str, Any]]:
 
 
 def questions() -> Iterator[tuple[str, str]]:
-    """Every expression and where it stands."""
+    """Every expression and where it stands: alerts, panels, and what KEDA scales by."""
     for rule in rules():
         yield rule["alert"], rule["expr"]
     for path in DASHBOARDS:
@@ -89,6 +89,7 @@ def questions() -> Iterator[tuple[str, str]]:
             for target in panel["targets"]:
                 if "expr" in target:
                     yield f"{path.stem}: {panel['title']}", target["expr"].replace("$__rate_interval", "5m")
+    yield from scaling_queries()
 
 
 QUESTIONS = list(questions())

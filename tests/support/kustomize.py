@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,16 @@ def combination(folder: Path, *components: str) -> list[Resource]:
 def of_kind(resources: list[Resource], *kinds: str) -> list[Resource]:
     """The resources of these kinds."""
     return [one for one in resources if one["kind"] in kinds]
+
+
+def scaling_queries() -> Iterator[tuple[str, str]]:
+    """What KEDA asks Prometheus, and for whose sake."""
+    for path in sorted((K8S / "components" / "keda").rglob("*.yaml")):
+        one = yaml.safe_load(path.read_text())
+        if one["kind"] == "ScaledObject":
+            for trigger in one["spec"]["triggers"]:
+                if trigger["type"] == "prometheus":
+                    yield f"keda: {one['metadata']['name']}", trigger["metadata"]["query"]
 
 
 def named(resources: list[Resource], kind: str, name: str) -> Resource:
