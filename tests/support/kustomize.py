@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def combination(folder: Path, *components: str) -> list[Resource]:
     copy = folder / "k8s"
     if not copy.exists():
         shutil.copytree(K8S, copy)
-    target = copy / "overlays" / ("-".join(components).replace("/", "_") or "none")
+    target = copy / "overlays" / hashlib.sha256(" ".join(components).encode()).hexdigest()
     target.mkdir(exist_ok=True)
     listed = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",

@@ -193,8 +193,10 @@ def test_more_connections_than_the_limit_are_closed_and_probes_are_not(front: Fr
 def code_by_grpc(envoy: Envoy, bearer: str | None) -> grpc.StatusCode:
     """How a gRPC call ends; there is no router behind."""
     metadata = () if bearer is None else (("authorization", f"Bearer {bearer}"),)
-    with grpc.insecure_channel(envoy.address) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary("/aigateway.v1.GatewayService/Chat")(b"", metadata=metadata)
+    with grpc.insecure_channel(envoy.address) as channel:
+        ask: Any = channel.unary_unary("/aigateway.v1.GatewayService/Chat")
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(b"", metadata=metadata)
     assert isinstance(caught.value, grpc.Call)
     return caught.value.code()
 
