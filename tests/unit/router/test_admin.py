@@ -237,8 +237,8 @@ async def test_a_usage_service_that_has_just_started_is_reached_by_the_first_cal
             usage=channel,
         )
         own = Doors(await hops.to(component), component)
-        while channel.get_state(try_to_connect=True) is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-            await channel.wait_for_state_change(channel.get_state())
+        while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            await channel.wait_for_state_change(state)
         server = grpc_server([ScriptedAccounts()], address)
         await server.start()
         try:
