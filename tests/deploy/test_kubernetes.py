@@ -66,7 +66,7 @@ def encrypted(folder: Path) -> list[Resource]:
 
 
 def together(*more: str) -> list[str]:
-    apart = {"edge-with-router", "keda", "provider-ollama-external", "mtls"}
+    apart = {"edge-with-router", "envoy-tls", "keda", "provider-ollama-external", "mtls"}
     return ordered([*more, *(name for name in COMPONENTS if "/" not in name and name not in apart)])
 
 

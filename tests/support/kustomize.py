@@ -59,7 +59,8 @@ def combination(folder: Path, *components: str) -> list[Resource]:
     """What the base and these components build, listed as an overlay would."""
     copy = folder / "k8s"
     if not copy.exists():
-        shutil.copytree(K8S, copy)
+        for part in ("k8s", "envoy"):
+            shutil.copytree(K8S.with_name(part), folder / part)
     target = copy / "overlays" / hashlib.sha256(" ".join(components).encode()).hexdigest()
     target.mkdir(exist_ok=True)
     listed = {

@@ -10,7 +10,7 @@ from support.kustomize import Resource, named, of_kind, pods
 OLDEST = "1.30"
 """The first with `preStop.sleep` (https://www.kubernetes.dev/resources/keps/3960/)."""
 VERSIONS = (OLDEST, kubernetes_schemas.version(kubernetes_schemas.NEWEST))
-EXCLUSIVE = ({"hpa", "keda"},)
+EXCLUSIVE = ({"hpa", "keda"}, {"envoy", "envoy-tls"}, {"envoy", "mtls"}, {"envoy-tls", "mtls"})
 LAST = ("otel", "hpa", "keda", "mtls", "edge-with-router")
 """Components that change what others bring come after them."""
 

@@ -66,7 +66,7 @@ def test_envoy_takes_every_variant(variant: tuple[str, ...], tmp_path: Path) -> 
 
 @pytest.mark.parametrize("variant", [(), (TLS,)], ids=["plain", "tls"])
 def test_the_ready_made_files_are_what_the_template_makes(variant: tuple[str, ...], tmp_path: Path) -> None:
-    mount = "/etc/envoy/tls"
+    mount = "/run/secrets/tls"
     given = [f"TLS_CERTIFICATE={mount}/tls.crt", f"TLS_KEY={mount}/tls.key"] if variant else []
     assert render(tmp_path, *given).returncode == 0
     made = {path.name: path.read_text() for path in tmp_path.iterdir()}
