@@ -185,6 +185,14 @@ def test_every_alert_says_what_it_is_and_what_to_do() -> None:
         assert rule["annotations"]["description"]
 
 
+def test_the_page_reads_every_dashboard_by_panels_that_it_has() -> None:
+    rows = re.findall(r"^\| \*(\w+)\* \| (.*) \|$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+    assert {name for name, _ in rows} == {path.stem for path in DASHBOARDS}
+    for name, text in rows:
+        titles = {panel["title"] for panel in panels(K8S / f"components/dashboards/{name}.json")}
+        assert set(re.findall(r"\*([^*]+)\*", text)) - {path.stem for path in DASHBOARDS} <= titles
+
+
 def test_the_outbox_is_nearly_full_by_the_default_of_the_setting() -> None:
     (rule,) = [rule for rule in rules() if rule["alert"] == "AigatewayOutboxNearlyFull"]
     assert str(Config().usage.outbox_max_bytes) in rule["expr"]

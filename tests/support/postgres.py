@@ -59,6 +59,11 @@ class Postgres:
         """End the connections of GUARDED."""
         await self.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{GUARDED}'")
 
+    def program(self, name: str, database: str, *arguments: str) -> list[str]:
+        """The command of one of PostgreSQL's own programs on `database`."""
+        where = ["--host", str(self._folder), "--username", "postgres", "--dbname", database]
+        return [str(_programs() / name), *where, *arguments]
+
     async def run(self, *statements: str) -> None:
         """Run these as the server's own user."""
         engine = create_async_engine(
