@@ -224,7 +224,7 @@ def test_with_mutual_tls_every_grpc_port_and_channel_has_it_and_a_certificate_of
     for name, pod, container in [*ours(encrypted), *ours(both)]:
         assert plan(container, folder).tls is not None, name
         (mount,) = [one for one in container["volumeMounts"] if one["name"] == "tls"]
-        paths = {value for variable, value in variables(container).items() if variable.startswith("AIGATEWAY_TLS_")}
+        paths = {variables(container)[f"AIGATEWAY_TLS_{part}"] for part in ("CERT", "KEY", "CA")}
         assert paths == {f"{mount['mountPath']}/{file}" for file in ("tls.crt", "tls.key", "ca.crt")}
         assert "subPath" not in mount
         (volume,) = [one for one in pod["volumes"] if one["name"] == "tls"]
@@ -234,6 +234,19 @@ def test_with_mutual_tls_every_grpc_port_and_channel_has_it_and_a_certificate_of
         assert {"server auth", "client auth"} <= set(certificate["usages"])
         assert named(encrypted, "Issuer", certificate["issuerRef"]["name"])
     assert {f"provider-{kind}-tls" for kind in KINDS} <= set(certificates)
+
+
+def test_with_mutual_tls_ledger_and_adapters_take_calls_of_the_router_alone(
+    encrypted: list[Resource], folder: Path
+) -> None:
+    both = combination(folder, "provider-openai", "mtls", "edge-with-router")
+    for name, _, container in [*ours(encrypted), *ours(both)]:
+        tls = plan(container, folder).tls
+        assert tls is not None
+        wanted = () if name in {"edge", "router"} else ("router", "usage") if name == "usage" else ("router",)
+        assert tls.callers == wanted, name
+        for caller in wanted:
+            assert caller in named(encrypted, "Certificate", caller)["spec"]["dnsNames"]
 
 
 def test_with_mutual_tls_targets_are_names_of_the_certificates(encrypted: list[Resource], folder: Path) -> None:
