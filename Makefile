@@ -93,9 +93,13 @@ protos-check: install ## fail when the stubs are not what the protos say
 	  || { echo "stubs are out of date: run 'make protos'"; exit 1; }
 
 ENVOY = $(BIN)/python deploy/envoy/render.py --out
+OF_CALLERS := TLS_CERTIFICATE=/run/secrets/tls/tls.crt TLS_KEY=/run/secrets/tls/tls.key
+OF_ROUTERS := ROUTERS_CERTIFICATE=/run/secrets/routers/tls.crt ROUTERS_KEY=/run/secrets/routers/tls.key \
+  ROUTERS_CA=/run/secrets/routers/ca.crt
 envoy: install ## write the ready-made configurations of Envoy
 	$(ENVOY) deploy/envoy/rendered/plain
-	$(ENVOY) deploy/envoy/rendered/tls TLS_CERTIFICATE=/run/secrets/tls/tls.crt TLS_KEY=/run/secrets/tls/tls.key
+	$(ENVOY) deploy/envoy/rendered/tls $(OF_CALLERS)
+	$(ENVOY) deploy/envoy/rendered/mutual $(OF_CALLERS) $(OF_ROUTERS)
 
 docs: install ## write the facts that documents list from the code
 	$(BIN)/python docs/facts.py

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from support.kustomize import COMPONENTS, PROVIDERS, combination
-from support.manifests import EXCLUSIVE, VERSIONS, go_together, holds_together, ordered, valid
+from support.manifests import EXCLUSIVE, FRONTS, VERSIONS, go_together, holds_together, ordered, valid
 
 pytestmark = pytest.mark.slow
 
 OPTIONS = [name for name in COMPONENTS if name not in PROVIDERS and "/" not in name]
 PAIRS = [
     ordered((*pair, "provider-openai"))
-    for pair in combinations([name for name in OPTIONS if name != "envoy-tls"], 2)  # for the others it is as `envoy`
+    for pair in combinations([name for name in OPTIONS if name not in FRONTS[1:]], 2)  # to others they are as `envoy`
     if not any(set(pair) >= apart for apart in EXCLUSIVE)
 ]
 DRAWN = 8

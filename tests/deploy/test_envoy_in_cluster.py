@@ -6,12 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.certificates import Mounted
+from support.certificates import Authority, Mounted
 from support.envoy import FOLDER, program
 from support.kustomize import Resource, combination, named, of_kind
 from support.manifests import containers, holds_together
 
-COMPONENTS = {"envoy": "plain", "envoy-tls": "tls"}
+COMPONENTS = {"envoy": "plain", "envoy-tls": "tls", "envoy-mtls": "mutual"}
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +41,19 @@ def files(built: list[Resource]) -> dict[str, str]:
 
 
 def test_its_files_are_the_ready_made_ones(built: list[Resource], component: str) -> None:
-    ready = {path.name: path.read_text() for path in (FOLDER / "rendered" / COMPONENTS[component]).iterdir()}
+    folder = FOLDER / "rendered" / COMPONENTS[component]
+    ready = {path.name: path.read_text() for path in folder.iterdir() if path.name != "kustomization.yaml"}
     assert files(built) == ready | {"drain.sh": (FOLDER / "drain.sh").read_text()}
 
 
 def test_envoy_takes_them_as_the_pod_has_them(built: list[Resource], component: str, tmp_path: Path) -> None:
     """But for the folders, which are the pod's."""
-    mounted = Mounted(tmp_path / "tls")
-    folders = {"/etc/envoy": str(tmp_path), "/run/secrets/tls": str(mounted.certificate.parent)}
+    mounted, own = Mounted(tmp_path / "tls"), Authority().mounted(tmp_path / "routers", "envoy")
+    folders = {
+        "/etc/envoy": str(tmp_path),
+        "/run/secrets/tls": str(mounted.certificate.parent),
+        "/run/secrets/routers": str(own.folder),
+    }
     for name, text in files(built).items():
         for ours, theirs in folders.items():
             text = text.replace(ours, theirs)  # noqa: PLW2901 -- one after the other
@@ -92,3 +97,17 @@ def test_tls_is_by_a_secret_that_stays_outside(folder: Path) -> None:
     assert f"{mount['mountPath']}/tls.crt" in files(built)["certificate.yaml"]
     assert of_kind(built, "Secret") == []
     assert named(built, "Service", "envoy")["spec"]["ports"][0]["port"] == 443
+
+
+def test_with_mutual_tls_it_shows_the_routers_a_certificate_of_their_authority(folder: Path) -> None:
+    built = combination(folder, "provider-openai", "envoy-mtls", "mtls")
+    certificate = named(built, "Certificate", "envoy")["spec"]
+    assert named(built, "Issuer", certificate["issuerRef"]["name"])
+    pod = named(built, "Deployment", "envoy")["spec"]["template"]["spec"]
+    (volume,) = [one for one in pod["volumes"] if one.get("secret", {}).get("secretName") == certificate["secretName"]]
+    (mount,) = [one for one in containers(pod)[0]["volumeMounts"] if one["name"] == volume["name"]]
+    assert f"{mount['mountPath']}/tls.crt" in files(built)["routers.yaml"]
+    assert f"{mount['mountPath']}/ca.crt" in files(built)["routers-ca.yaml"]
+    router = named(built, "Certificate", "router")["spec"]
+    assert 'exact: "router"' in files(built)["envoy.yaml"]
+    assert "router" in router["dnsNames"]

@@ -37,7 +37,7 @@ from support.kustomize import (
     pods,
     variables,
 )
-from support.manifests import VERSIONS, containers, holds_together, ordered, selects, valid
+from support.manifests import FRONTS, VERSIONS, containers, holds_together, ordered, selects, valid
 
 GRPC = {
     "router": gateway_service_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name,
@@ -62,11 +62,11 @@ def everything(folder: Path) -> list[Resource]:
 @pytest.fixture(scope="module")
 def encrypted(folder: Path) -> list[Resource]:
     """The same with mutual TLS."""
-    return combination(folder, *together("mtls"))
+    return combination(folder, *(name for name in together("mtls", "envoy-mtls") if name != "envoy"))
 
 
 def together(*more: str) -> list[str]:
-    apart = {"edge-with-router", "envoy-tls", "keda", "provider-ollama-external", "mtls"}
+    apart = {"edge-with-router", *FRONTS[1:], "keda", "provider-ollama-external", "mtls"}
     return ordered([*more, *(name for name in COMPONENTS if "/" not in name and name not in apart)])
 
 

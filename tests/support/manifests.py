@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import combinations
 
 from support import custom_schemas, kubernetes_schemas
 from support.kustomize import Resource, named, of_kind, pods
@@ -10,7 +11,12 @@ from support.kustomize import Resource, named, of_kind, pods
 OLDEST = "1.30"
 """The first with `preStop.sleep` (https://www.kubernetes.dev/resources/keps/3960/)."""
 VERSIONS = (OLDEST, kubernetes_schemas.version(kubernetes_schemas.NEWEST))
-EXCLUSIVE = ({"hpa", "keda"}, {"envoy", "envoy-tls"}, {"envoy", "mtls"}, {"envoy-tls", "mtls"})
+FRONTS = ("envoy", "envoy-tls", "envoy-mtls")
+EXCLUSIVE = (
+    {"hpa", "keda"},
+    *(set(two) for two in combinations(FRONTS, 2)),
+    *({front, "mtls"} for front in FRONTS[:2]),
+)
 LAST = ("otel", "hpa", "keda", "mtls", "edge-with-router")
 """Components that change what others bring come after them."""
 

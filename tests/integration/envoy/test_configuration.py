@@ -64,14 +64,18 @@ def test_envoy_takes_every_variant(variant: tuple[str, ...], tmp_path: Path) -> 
     assert "deprecated" not in checked.stderr.lower()
 
 
-@pytest.mark.parametrize("variant", [(), (TLS,)], ids=["plain", "tls"])
-def test_the_ready_made_files_are_what_the_template_makes(variant: tuple[str, ...], tmp_path: Path) -> None:
-    mount = "/run/secrets/tls"
-    given = [f"TLS_CERTIFICATE={mount}/tls.crt", f"TLS_KEY={mount}/tls.key"] if variant else []
+@pytest.mark.parametrize("variant", ["plain", "tls", "mutual"])
+def test_the_ready_made_files_are_what_the_template_makes(variant: str, tmp_path: Path) -> None:
+    given = []
+    if variant != "plain":
+        given += ["TLS_CERTIFICATE=/run/secrets/tls/tls.crt", "TLS_KEY=/run/secrets/tls/tls.key"]
+    if variant == "mutual":
+        files = {"CERTIFICATE": "tls.crt", "KEY": "tls.key", "CA": "ca.crt"}
+        given += [f"ROUTERS_{name}=/run/secrets/routers/{file}" for name, file in files.items()]
     assert render(tmp_path, *given).returncode == 0
     made = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    kept = FOLDER / "rendered" / (variant[0] if variant else "plain")
-    assert made == {path.name: path.read_text() for path in kept.iterdir()}, "run `make envoy`"
+    kept = [path for path in (FOLDER / "rendered" / variant).iterdir() if path.name != "kustomization.yaml"]
+    assert made == {path.name: path.read_text() for path in kept}, "run `make envoy`"
 
 
 def test_envoys_own_door_is_on_loopback() -> None:
