@@ -63,16 +63,16 @@ class PostgresServer:
         self, dialect: Dialect, _record: object, arguments: Sequence[Any], parameters: Mapping[str, Any]
     ) -> DBAPIConnection:
         newest, *former = self._logins
-        given = {name: value for name, value in parameters.items() if name not in {"user", "password"}}
         try:
-            result = dialect.connect(*arguments, **given, **newest)
+            result = dialect.connect(*arguments, **{**parameters, **newest})
         except Exception as error:
             if not former or not str(getattr(error, "sqlstate", None)).startswith(_REFUSED):
                 raise
-            result = dialect.connect(*arguments, **given, **former[0])
+            result = dialect.connect(*arguments, **{**parameters, **former[0]})
             _log.error("the database refuses the new login: the former is in use", error=str(error))
         else:
-            self._logins = [newest]
+            # Where another came meanwhile, it goes before this one, which is known to be taken.
+            self._logins = [newest] if self._logins[0] is newest else [self._logins[0], newest]
         return result
 
 

@@ -76,6 +76,13 @@ async def test_the_former_password_is_shown_until_the_server_takes_the_new_one(p
         assert await user(database) == GUARDED
 
 
+async def test_a_user_who_stands_behind_the_database_is_shown_too(postgres: Postgres) -> None:
+    url = await postgres.create()
+    await postgres.guard(NEW)
+    async with opened(url.replace("postgres@", "") + f"&user={GUARDED}&password={NEW}") as database:
+        assert await user(database) == GUARDED
+
+
 async def test_another_database_is_no_login(postgres: Postgres) -> None:
     url, other = await postgres.create(), await postgres.create()
     async with opened(url) as database:
