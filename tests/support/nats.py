@@ -42,6 +42,10 @@ class NatsServer:
             assert time.monotonic() < end, "nats-server is not ready"
             time.sleep(0.01)
 
+    def change(self, option: str, value: str) -> None:
+        """From the next start on, `value` stands in the place of `option` on the command line."""
+        self._command = [value if one == option else one for one in self._command]
+
     def kill(self) -> None:
         """`kill -9`; what it had acknowledged is in its files."""
         if self._process is not None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from grpc import aio
 
+    from aigateway_router.delivery.stream import StreamTransport
     from aigateway_router.delivery.transport import Transport
     from aigateway_router.jwt_tokens import JwtTokens
     from aigateway_router.policy.limits import Estimate, Hold
@@ -80,7 +81,8 @@ class RouterComponent:
     ) -> None:
         self._enabled = tuple(providers)
         routes = self._routes(settings)
-        self._transport = _transport(settings, usage)
+        self._stream = _stream(settings)
+        self._transport: Transport | None = self._stream or (RpcTransport(usage) if usage is not None else None)
         self._outbox = None if self._transport is None else Outbox(settings, self._transport)
         self._leftovers = None if self._transport is None else Leftovers(settings, self._transport)
         self._catalog = ModelCatalog(providers, routes, settings)
@@ -109,8 +111,8 @@ class RouterComponent:
     def reload(self, settings: RouterSettings) -> None:
         """Go by the keys, operators' too, aliases, groq models and fallbacks of `settings` in calls from now on.
 
-        Redis is shown their login from the next connection on. Raises ValueError when the keys or aliases are wrong;
-        then nothing has changed.
+        Redis and NATS are shown their login from the next connection on. Raises ValueError when the keys or aliases are
+        wrong; then nothing has changed.
         """
         routes = self._routes(settings)
         operators = KeyRing(settings.admin_keys)
@@ -120,6 +122,8 @@ class RouterComponent:
         self._servicer.reload(routes)
         if self._shared is not None and settings.redis_url is not None:
             self._shared.log_in(settings.redis_url)
+        if self._stream is not None:
+            self._stream.log_in(settings.events)
 
     def _routes(self, settings: RouterSettings) -> Routes:
         return Routes(
@@ -359,13 +363,12 @@ def _end(call: Call, operation: str, error: BaseException | None) -> None:
     metrics.call_finished("router", operation, call.provider, status, call.elapsed_ns() / 1e9)
 
 
-def _transport(settings: RouterSettings, usage: aio.Channel | None) -> Transport | None:
-    """What carries usage events; None when nobody would take them."""
-    if settings.events is not None:
-        from aigateway_router.delivery.stream import StreamTransport  # noqa: PLC0415 -- loaded only with NATS
+def _stream(settings: RouterSettings) -> StreamTransport | None:
+    if settings.events is None:
+        return None
+    from aigateway_router.delivery.stream import StreamTransport  # noqa: PLC0415 -- loaded only with NATS
 
-        return StreamTransport(settings.events)
-    return None if usage is None else RpcTransport(usage)
+    return StreamTransport(settings.events)
 
 
 def _tokens(settings: RouterSettings) -> JwtTokens | None:

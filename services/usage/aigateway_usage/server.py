@@ -68,8 +68,10 @@ class UsageComponent:
         self._background: list[asyncio.Task[None]] = []
 
     def reload(self, settings: UsageSettings) -> None:
-        """Show the database's user and password of `settings` from the next connection on."""
+        """Show database and NATS the user and password of `settings` from the next connection on."""
         self._database.log_in(settings.database_url)
+        if self._consumer is not None:
+            self._consumer.log_in(settings.events)
 
     def register(self, server: aio.Server) -> None:
         """Add the servicers to `server`, before the server starts."""

@@ -95,6 +95,7 @@ def test_other_logins_need_no_restart_and_other_places_do(tmp_path: Path) -> Non
         env = {
             "DATABASE_URL": f"postgresql://me:{password}@{host}/ledger",
             "REDIS_URL": f"redis://:{password}@{host}",
+            "NATS_URL": f"nats://me:{password}@{host}:4222",
             "AIGATEWAY_DATA_DIR": str(tmp_path),
         }
         return make(Overrides(), env, ollama_found=lambda: False)
