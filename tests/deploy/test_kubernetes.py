@@ -6,9 +6,8 @@ network holds to the policies, is not tested here.
 
 from __future__ import annotations
 
-from itertools import combinations, count
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -23,7 +22,6 @@ from aigateway_launcher.environment import described
 from aigateway_launcher.groups import parse_group
 from aigateway_launcher.plan import Overrides, Plan, make
 from aigateway_providers.registry import PROVIDERS as KINDS
-from support import custom_schemas, kubernetes_schemas
 from support.certificates import Authority, tls_environment
 from support.kustomize import (
     COMPONENTS,
@@ -39,13 +37,8 @@ from support.kustomize import (
     pods,
     variables,
 )
+from support.manifests import FRONTS, VERSIONS, containers, holds_together, ordered, selects, valid
 
-OLDEST = "1.30"
-"""The first with `preStop.sleep` (https://www.kubernetes.dev/resources/keps/3960/)."""
-VERSIONS = (OLDEST, kubernetes_schemas.version(kubernetes_schemas.NEWEST))
-EXCLUSIVE = ({"hpa", "keda"},)
-LAST = ("otel", "hpa", "keda", "mtls", "edge-with-router")
-"""Components that change what others bring come after them."""
 GRPC = {
     "router": gateway_service_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name,
     "usage": usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"].full_name,
@@ -69,23 +62,12 @@ def everything(folder: Path) -> list[Resource]:
 @pytest.fixture(scope="module")
 def encrypted(folder: Path) -> list[Resource]:
     """The same with mutual TLS."""
-    return combination(folder, *together("mtls"))
+    return combination(folder, *(name for name in together("mtls", "envoy-mtls") if name != "envoy"))
 
 
 def together(*more: str) -> list[str]:
-    apart = {"edge-with-router", "keda", "provider-ollama-external", "mtls"}
+    apart = {"edge-with-router", *FRONTS[1:], "keda", "provider-ollama-external", "mtls"}
     return ordered([*more, *(name for name in COMPONENTS if "/" not in name and name not in apart)])
-
-
-def ordered(components: Any) -> list[str]:
-    return sorted(components, key=lambda name: LAST.index(name) if name in LAST else -1)
-
-
-def valid(resources: list[Resource], version: str) -> None:
-    for one in resources:
-        foreign = one["apiVersion"].partition("/")[0] in custom_schemas.GROUPS
-        wrong = custom_schemas.problems(one) if foreign else kubernetes_schemas.problems(one, version)
-        assert wrong == [], f"{one['kind']} {one['metadata']['name']} on {version}"
 
 
 # It builds, and it is valid.
@@ -108,26 +90,6 @@ def test_all_components_together_are_valid(everything: list[Resource], version: 
     valid(everything, version)
 
 
-OPTIONS = [name for name in COMPONENTS if name not in PROVIDERS and "/" not in name]
-PAIRS = [
-    ordered((*pair, "provider-openai"))
-    for pair in combinations(OPTIONS, 2)
-    if not any(set(pair) >= apart for apart in EXCLUSIVE)
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
-def test_any_two_options_go_together(folder: Path, pair: list[str]) -> None:
-    built = combination(folder, *pair)
-    valid(built, VERSIONS[-1])
-    ids = [(one["kind"], one["metadata"]["name"]) for one in built]
-    assert len(ids) == len(set(ids))
-    for scaler in of_kind(built, "HorizontalPodAutoscaler", "ScaledObject"):
-        target = scaler["spec"]["scaleTargetRef"]
-        assert "replicas" not in named(built, target["kind"], target["name"])["spec"]
-
-
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_every_reference_leads_somewhere(name: str) -> None:
     holds_together(overlay(name))
@@ -136,45 +98,6 @@ def test_every_reference_leads_somewhere(name: str) -> None:
 def test_every_reference_of_all_components_leads_somewhere(everything: list[Resource], folder: Path) -> None:
     holds_together(everything)
     holds_together(combination(folder, "provider-ollama-external", "edge-with-router"))
-
-
-def holds_together(resources: list[Resource]) -> None:
-    def names(kind: str) -> set[str]:
-        return {one["metadata"]["name"] for one in of_kind(resources, kind)}
-
-    for name, pod in pods(resources):
-        assert pod.get("serviceAccountName", "default") in names("ServiceAccount") | {"default"}, name
-        for volume in pod.get("volumes", ()):
-            if "configMap" in volume:
-                assert volume["configMap"]["name"] in names("ConfigMap"), name
-            if "persistentVolumeClaim" in volume:
-                assert volume["persistentVolumeClaim"]["claimName"] in names("PersistentVolumeClaim"), name
-        mounted = {m["name"] for c in containers(pod) for m in c.get("volumeMounts", ())}
-        assert {v["name"] for v in pod.get("volumes", ())} <= mounted, name
-    labels = [one["spec"]["template"]["metadata"]["labels"] for one in workloads(resources)]
-    for one in of_kind(resources, "Service", "PodDisruptionBudget", "NetworkPolicy"):
-        spec = one["spec"]
-        selector = spec["podSelector"] if one["kind"] == "NetworkPolicy" else spec["selector"]
-        wanted = selector.get("matchLabels", selector)
-        assert any(wanted.items() <= given.items() for given in labels), one["metadata"]["name"]
-    for one in of_kind(resources, "Service"):
-        selected = [w for w in workloads(resources) if selects(one, w)]
-        assert len(selected) == 1, one["metadata"]["name"]
-        ports = {p["name"] for c in containers(selected[0]["spec"]["template"]["spec"]) for p in c.get("ports", ())}
-        assert {port["targetPort"] for port in one["spec"]["ports"]} <= ports
-
-
-def workloads(resources: list[Resource]) -> list[Resource]:
-    return of_kind(resources, "Deployment", "StatefulSet", "Job")
-
-
-def selects(service: Resource, workload: Resource) -> bool:
-    given = workload["spec"]["template"]["metadata"]["labels"]
-    return bool(service["spec"]["selector"].items() <= given.items())
-
-
-def containers(pod: Resource) -> list[Resource]:
-    return [*pod.get("initContainers", ()), *pod["containers"]]
 
 
 # It says what the code does.
@@ -314,7 +237,7 @@ def test_with_mutual_tls_every_grpc_port_and_channel_has_it_and_a_certificate_of
     for name, pod, container in [*ours(encrypted), *ours(both)]:
         assert plan(container, folder).tls is not None, name
         (mount,) = [one for one in container["volumeMounts"] if one["name"] == "tls"]
-        paths = {value for variable, value in variables(container).items() if variable.startswith("AIGATEWAY_TLS_")}
+        paths = {variables(container)[f"AIGATEWAY_TLS_{part}"] for part in ("CERT", "KEY", "CA")}
         assert paths == {f"{mount['mountPath']}/{file}" for file in ("tls.crt", "tls.key", "ca.crt")}
         assert "subPath" not in mount
         (volume,) = [one for one in pod["volumes"] if one["name"] == "tls"]
@@ -324,6 +247,19 @@ def test_with_mutual_tls_every_grpc_port_and_channel_has_it_and_a_certificate_of
         assert {"server auth", "client auth"} <= set(certificate["usages"])
         assert named(encrypted, "Issuer", certificate["issuerRef"]["name"])
     assert {f"provider-{kind}-tls" for kind in KINDS} <= set(certificates)
+
+
+def test_with_mutual_tls_ledger_and_adapters_take_calls_of_the_router_alone(
+    encrypted: list[Resource], folder: Path
+) -> None:
+    both = combination(folder, "provider-openai", "mtls", "edge-with-router")
+    for name, _, container in [*ours(encrypted), *ours(both)]:
+        tls = plan(container, folder).tls
+        assert tls is not None
+        wanted = () if name in {"edge", "router"} else ("router", "usage") if name == "usage" else ("router",)
+        assert tls.callers == wanted, name
+        for caller in wanted:
+            assert caller in named(encrypted, "Certificate", caller)["spec"]["dnsNames"]
 
 
 def test_with_mutual_tls_targets_are_names_of_the_certificates(encrypted: list[Resource], folder: Path) -> None:

@@ -17,17 +17,15 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
-from aigateway.v1 import tokens_pb2
+from aigateway.v1 import tokens_pb2, usage_service_pb2
 from aigateway_common import attributes, metrics
 from aigateway_common.counting import OTHER
 from aigateway_common.reasons import REASONS
 from aigateway_launcher.config import Config
 from aigateway_providers.registry import PROVIDERS
-from aigateway_usage.database import Database, async_url
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 from support import postgres
-from support.kustomize import K8S
+from support.accounts import books
+from support.kustomize import K8S, scaling_queries
 
 ROOT = K8S.parents[1]
 RULES = K8S / "components/prometheus-rules/prometheus-rule.yaml"
@@ -81,7 +79,7 @@ def panels(path: Path) -> list[dict[str, Any]]:
 
 
 def questions() -> Iterator[tuple[str, str]]:
-    """Every expression and where it stands."""
+    """Every expression and where it stands: alerts, panels, and what KEDA scales by."""
     for rule in rules():
         yield rule["alert"], rule["expr"]
     for path in DASHBOARDS:
@@ -89,6 +87,7 @@ def questions() -> Iterator[tuple[str, str]]:
             for target in panel["targets"]:
                 if "expr" in target:
                     yield f"{path.stem}: {panel['title']}", target["expr"].replace("$__rate_interval", "5m")
+    yield from scaling_queries()
 
 
 QUESTIONS = list(questions())
@@ -186,6 +185,14 @@ def test_every_alert_says_what_it_is_and_what_to_do() -> None:
         assert rule["annotations"]["description"]
 
 
+def test_the_page_reads_every_dashboard_by_panels_that_it_has() -> None:
+    rows = re.findall(r"^\| \*(\w+)\* \| (.*) \|$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+    assert {name for name, _ in rows} == {path.stem for path in DASHBOARDS}
+    for name, text in rows:
+        titles = {panel["title"] for panel in panels(K8S / f"components/dashboards/{name}.json")}
+        assert set(re.findall(r"\*([^*]+)\*", text)) - {path.stem for path in DASHBOARDS} <= titles
+
+
 def test_the_outbox_is_nearly_full_by_the_default_of_the_setting() -> None:
     (rule,) = [rule for rule in rules() if rule["alert"] == "AigatewayOutboxNearlyFull"]
     assert str(Config().usage.outbox_max_bytes) in rule["expr"]
@@ -227,17 +234,12 @@ def expanded(query: str) -> str:
 
 
 async def test_the_ledger_answers_what_dashboards_ask() -> None:
+    failed = usage_service_pb2.ATTEMPT_STATUS_ERROR
     with postgres.running() as server:
-        url = await server.create()
-        database = Database(url, busy_timeout=10)
-        await database.open()
-        await database.close()
-        engine = create_async_engine(async_url(url))
-        try:
-            async with engine.connect() as connection:
-                for where, query in QUERIES:
-                    answer = await connection.execute(text(expanded(query)))
-                    assert answer.keys(), where
-                    assert answer.all() == []
-        finally:
-            await engine.dispose()
+        async with books(await server.create()) as kept:
+            await kept.record(1, cost=2_000_000)
+            await kept.record(2, cost=3_000_000, project="search", status=failed)
+            for where, query in QUERIES:
+                answer = await kept.rows(expanded(query))
+                assert answer, where
+                assert sum(float(row[-1]) for row in answer) == (0.003 if "failed" in where else 0.005), where

@@ -18,7 +18,7 @@ from support import prometheus, redis
 from support.cases import CASES
 from support.envoy import free_port
 from support.gateway import Gateway, environment
-from support.kustomize import K8S
+from support.kustomize import K8S, scaling_queries
 from support.prometheus import Prometheus
 from support.replay import Answer, Sent, Upstream
 
@@ -33,6 +33,7 @@ breaker: {min_calls: 4}
 aliases: {smart: openai/failing}
 fallbacks: {smart: [anthropic/claude-haiku-4-5]}
 hedging: {anthropic/slow: 0.05}
+concurrency: {ollama: {max_in_flight: 1, max_queued: 1}}
 alerts:
   consecutive_errors: 2
   webhooks: [{url: "ADDRESS", secret: "${HOOK_SECRET}", allow_private: true}]
@@ -48,7 +49,7 @@ def alerting() -> Iterator[tuple[str, str]]:
 
 
 def questions() -> Iterator[tuple[str, str]]:
-    """What each panel asks, and each alert but for how much is too much."""
+    """What each panel and KEDA ask, and each alert but for how much is too much."""
     for name, expression in alerting():
         yield name, THRESHOLD.sub("", expression)
     for path in sorted((K8S / "components/dashboards").glob("*.json")):
@@ -56,6 +57,7 @@ def questions() -> Iterator[tuple[str, str]]:
             for target in panel["targets"]:
                 if "expr" in target:
                     yield f"{path.stem}: {panel['title']}", target["expr"].replace("$__rate_interval", "1m")
+    yield from scaling_queries()
 
 
 def plain(sent: Sent) -> Answer:
@@ -123,6 +125,8 @@ class Run:
             assert call(f"openai/{model}", stream=True) >= 429
         assert call("ollama/failing") >= 500
         assert call("anthropic/slow") == 200
+        with ThreadPoolExecutor(2) as pool:  # of which one waits for the other
+            assert list(pool.map(lambda _: call("ollama/slow"), range(2))) == [200, 200]
         self.limited()
         self.left(url, key)
         with ThreadPoolExecutor(8) as pool:

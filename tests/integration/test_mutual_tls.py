@@ -145,6 +145,23 @@ def test_commands_show_the_certificate_too_and_probes_need_none(tmp_path: Path) 
     assert code == 0
 
 
+def test_a_ledger_that_names_its_callers_answers_nobody_else(tmp_path: Path) -> None:
+    authority = Authority()
+    own = authority.mounted(tmp_path / "usage", *NAMES, "usage")
+    env = environment(None, **tls_environment(own), AIGATEWAY_TLS_CALLERS="router, usage")
+    usage = start(tmp_path, env, "serve", "usage", "--grpc-port", "0", "--data-dir", str(tmp_path / "data"))
+    asked = [*command("usage", "--json"), "--target", usage.grpc("usage")]
+    codes = {}
+    try:
+        for name in ("router", "provider-openai"):
+            theirs = environment(None, **tls_environment(authority.mounted(tmp_path / name, name)))
+            done = subprocess.run(asked, env=theirs, cwd=tmp_path, capture_output=True, text=True, check=False)
+            codes[name] = (done.returncode, "not for the one whose certificate was shown" in done.stderr)
+    finally:
+        assert usage.stop() == 0
+    assert codes == {"router": (0, False), "provider-openai": (1, True)}
+
+
 def test_check_config_shows_the_mistakes(tmp_path: Path) -> None:
     secret = Authority().mounted(tmp_path / "secret", *NAMES)
     other = Authority().mounted(tmp_path / "other", *NAMES).folder / "tls.key"

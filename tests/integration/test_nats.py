@@ -95,6 +95,41 @@ async def test_kills_of_nats_and_of_the_ledger_lose_no_call_and_count_none_twice
     assert rows(tmp_path / "gateway" / "data", summed) == [{"hours": CALLS, "days": CALLS}]
 
 
+@pytest.mark.servers
+async def test_a_cluster_that_loses_the_leader_of_its_stream_loses_no_call(tmp_path: Path) -> None:
+    config = tmp_path / "aigateway.yaml"
+    config.write_text("usage: {nats_replicas: 3}\n")
+    with nats.cluster(tmp_path / "nats") as servers, Upstream(CASE.whole) as upstream:
+        env = environment(upstream.url, "openai", NATS_URL=",".join(server.url for server in servers))
+        with Gateway("split", tmp_path / "gateway", env, ("--config", str(config))) as gateway:
+            async with httpx.AsyncClient(base_url=gateway.http, timeout=60) as client:
+                gate = asyncio.Semaphore(8)
+
+                async def one(number: int) -> str:
+                    async with gate:
+                        return await call(client, number)
+
+                answered = await asyncio.gather(*(one(number) for number in range(100)))
+                wait_for(gateway.data, 100, seconds=60)
+                leader = await led_by(servers[0], replicas=3)
+                servers[leader].kill()
+                answered += await asyncio.gather(*(one(number) for number in range(100, 200)))
+                recorded = wait_for(gateway.data, 200, seconds=60)
+            assert await led_by(servers[leader - 1], replicas=3) != leader
+    assert sorted(row["request_id"] for row in recorded) == sorted(answered)
+
+
+async def led_by(server: nats.NatsServer, replicas: int) -> int:
+    """The number of the server that leads the stream, by what `server` knows, once there is one."""
+    async with asyncio.timeout(30), server.client() as client:
+        while True:
+            info = await client.jetstream().stream_info(STREAM)
+            assert info.config.num_replicas == replicas
+            if info.cluster and info.cluster.leader:
+                return int(info.cluster.leader.removeprefix("server-"))
+            await asyncio.sleep(0.05)
+
+
 async def test_adapters_and_edge_never_hold_the_password(tmp_path: Path, server: nats.NatsServer) -> None:
     with Upstream(CASE.whole) as upstream:
         env = environment(upstream.url, "openai", NATS_URL=server.url)

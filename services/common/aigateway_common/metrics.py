@@ -80,6 +80,7 @@ _FALLBACKS = _counter(
 _HEDGES = _counter("aigateway_hedges", "Attempts started beside a slow one.", "provider")
 _BREAKERS = _gauge("aigateway_breakers_open", "Models that are left alone for a while.", "provider")
 _IN_FLIGHT = _gauge("aigateway_attempts_in_flight", "Attempts under way.", "provider")
+_QUEUED = _gauge("aigateway_attempts_queued", "Attempts that wait for the provider's `concurrency`.", "provider")
 _STREAMS = _gauge("aigateway_streams_in_flight", "Streams being answered.", "service")
 _ALERTS = _counter("aigateway_alerts", "Alerts that opened, got worse or were resolved.", "kind", "event")
 _WEBHOOKS = _counter(
@@ -163,6 +164,11 @@ def breakers_open(provider: str, count: int) -> None:
 def provider_in_flight(provider: str, count: int) -> None:
     """Note how many attempts at a provider are under way."""
     _IN_FLIGHT.set((provider,), count)
+
+
+def provider_queued(provider: str, count: int) -> None:
+    """Note how many attempts wait until their provider may be given more."""
+    _QUEUED.set((provider,), count)
 
 
 def stream_opened(service: str) -> None:

@@ -15,6 +15,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
 
 from aigateway_common import health, tls
+from aigateway_common.peers import NamedCallers
 from aigateway_common.renewing import RenewingChannel
 
 if TYPE_CHECKING:
@@ -92,7 +93,10 @@ class GrpcServer:
         self._managed = list(components) if manage else []
         self._started: list[Component] = []
         self._health = health.Health(names)
-        self._server = aio.server(options=[*_SERVER_OPTIONS, *_port_sharing(shared), *_age(max_connection_age)])
+        self._server = aio.server(
+            interceptors=_guards(certificates),
+            options=[*_SERVER_OPTIONS, *_port_sharing(shared), *_age(max_connection_age)],
+        )
         for component in components:
             component.register(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -168,8 +172,8 @@ def grpc_server(
 
     `max_connection_age` in seconds makes clients reconnect now and then, so that load spreads over new replicas.
     `shared` says that other servers may have the port as well. With `certificates` it speaks TLS only, to those who
-    show a certificate of the same CA. Call it in the event loop that is to serve. Raises OSError that names the address
-    when it cannot be bound.
+    show a certificate of the same CA, and if callers are named, one of theirs. Call it in the event loop that is to
+    serve. Raises OSError that names the address when it cannot be bound.
     """
     return GrpcServer(
         components,
@@ -190,6 +194,11 @@ def grpc_channel(target: str, certificates: Certificates | None = None) -> aio.C
     if certificates is not None:
         return RenewingChannel(target, certificates, _CHANNEL_OPTIONS)
     return aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+
+
+def _guards(certificates: Certificates | None) -> list[aio.ServerInterceptor]:
+    callers = certificates.tls.callers if certificates else ()
+    return [NamedCallers(callers)] if callers else []
 
 
 def _age(seconds: float | None) -> list[tuple[str, int]]:

@@ -42,6 +42,8 @@ class Tls:
     """Who signs the certificates of the others; all of them are trusted."""
     server_name: str | None = None
     """The name that every server must show, where targets are addresses; without it, the one it was reached by."""
+    callers: tuple[str, ...] = ()
+    """Of whom calls are taken: names that certificates carry; none is whoever has one of the CA."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class TlsSection(Section):
     key: str | None = None
     ca: str | None = None
     server_name: str | None = None
+    callers: list[str] = []
 
 
 class ServerSection(Section):

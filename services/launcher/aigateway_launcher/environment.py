@@ -24,6 +24,7 @@ OWN: Final = {
     "AIGATEWAY_TLS_KEY": "file of that certificate's private key",
     "AIGATEWAY_TLS_CA": "file of the authorities that sign the certificates of the other services",
     "AIGATEWAY_TLS_SERVER_NAME": "name that the other services' certificates carry, where targets are addresses",
+    "AIGATEWAY_TLS_CALLERS": "names in the certificates of those whose gRPC calls are taken; of all of the CA without",
     "AIGATEWAY_SANDBOX": "1 enables the sandbox beside other providers",
     "AIGATEWAY_URL": "where `chat`, `models` and the operators' commands find a running gateway",
     "AIGATEWAY_ROUTER_TARGET": "where the router is, for an edge alone",

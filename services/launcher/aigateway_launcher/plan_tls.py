@@ -20,6 +20,7 @@ VARIABLES: Final[dict[Part, str]] = {
     "ca": "AIGATEWAY_TLS_CA",
 }
 SERVER_NAME: Final = "AIGATEWAY_TLS_SERVER_NAME"
+CALLERS: Final = "AIGATEWAY_TLS_CALLERS"
 
 
 class TlsMaker:
@@ -35,7 +36,8 @@ class TlsMaker:
         """Where the files are, which were looked at; None when there is to be no TLS, or there is a mistake."""
         paths = {part: path for part in get_args(Part) if (path := self._path(part))}
         name = self._section.server_name or self._env.text(SERVER_NAME)
-        if not paths and name is None:
+        callers = self._callers()
+        if not paths and name is None and not callers:
             return None
         missing = [part for part in VARIABLES if part not in paths]
         for part in missing:
@@ -44,13 +46,17 @@ class TlsMaker:
             self.problems.append(Problem(VARIABLES[part], text))
         if missing:
             return None
-        tls = Tls(**paths, server_name=name)
+        tls = Tls(**paths, server_name=name, callers=callers)
         try:
             read(tls)
         except UnusableError as error:
             self.problems.append(Problem(self._where(error.part), str(error)))
             return None
         return tls
+
+    def _callers(self) -> tuple[str, ...]:
+        given = self._section.callers or (self._env.text(CALLERS) or "").split(",")
+        return tuple(name for each in given if (name := each.strip()))
 
     def _path(self, part: Part) -> Path | None:
         given = getattr(self._section, part) or self._env.text(VARIABLES[part])

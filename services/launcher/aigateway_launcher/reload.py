@@ -1,7 +1,7 @@
 """Takes changes of the configuration file, and of the files that hold keys, into a running process.
 
-Keys, names and fallbacks are taken at once, the rest later. A file with mistakes changes nothing; they are logged, and
-the settings in force stay.
+Keys, names and fallbacks are taken at once, and what database, Redis and NATS are shown when a connection is made; the
+rest later. A file with mistakes changes nothing; they are logged, and the settings in force stay.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Final
 
 from aigateway_common import logs
+from aigateway_common.event_stream import same_servers
+from aigateway_common.logins import same_place
 from aigateway_common.settings import ConfigurationError
 
 if TYPE_CHECKING:
@@ -60,7 +62,14 @@ def pending(current: Plan, fresh: Plan) -> list[str]:
         name: replace(settings, api_key=fresh.providers[name].api_key) if name in fresh.providers else settings
         for name, settings in current.providers.items()
     }
-    taken = replace(current, router=replace(current.router, **live), providers=providers)
+    usage = current.usage
+    if same_place(usage.database_url, fresh.usage.database_url):
+        usage = replace(usage, database_url=fresh.usage.database_url)
+    if same_place(current.router.redis_url, fresh.router.redis_url):
+        live["redis_url"] = fresh.router.redis_url
+    if same_servers(current.usage.events, fresh.usage.events):
+        usage, live["events"] = replace(usage, events=fresh.usage.events), fresh.router.events
+    taken = replace(current, router=replace(current.router, **live), providers=providers, usage=usage)
     return [item.name for item in fields(fresh) if getattr(taken, item.name) != getattr(fresh, item.name)]
 
 

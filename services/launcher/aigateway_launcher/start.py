@@ -107,7 +107,7 @@ async def _run(
     process = topology.Process(plan, group, source.worker)
 
     async def follow() -> None:
-        if not (plan.config_file or source.files.paths) or not (group.router or group.providers):
+        if not (plan.config_file or source.files.paths) or not (group.router or group.providers or group.usage):
             return
         from aigateway_launcher import reload  # noqa: PLC0415 - only where there is a file
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from aigateway_common.serving import GrpcServer
     from aigateway_providers.server import ProviderComponent
     from aigateway_router.server import RouterComponent
+    from aigateway_usage.server import UsageComponent
     from grpc import aio
 
     from aigateway_launcher.groups import Group
@@ -58,6 +59,7 @@ class Process:
         self._certificates = Certificates(plan.tls) if plan.tls else None
         self._started = False
         self._router: RouterComponent | None = None
+        self._usage: UsageComponent | None = None
         self._providers: dict[str, ProviderComponent] = {}
 
     async def start(self) -> None:
@@ -107,6 +109,8 @@ class Process:
         for name, component in self._providers.items():
             if name in plan.providers:
                 component.rekey(plan.providers[name].api_key)
+        if self._usage is not None:
+            self._usage.reload(plan.usage)
         if self._router is not None:
             self._router.reload(plan.router)
 
@@ -122,6 +126,7 @@ class Process:
         if group.usage:
             server = import_module("aigateway_usage.server")
             component = server.UsageComponent(plan.usage, telemetry=self._exports.traced("usage"))
+            self._usage = component
             if group.router:
                 return await self._join(component)
             await self._listen("usage", component)

@@ -36,11 +36,12 @@ if TYPE_CHECKING:
 
     from grpc import aio
 
+    from aigateway_router.delivery.stream import StreamTransport
     from aigateway_router.delivery.transport import Transport
     from aigateway_router.jwt_tokens import JwtTokens
-    from aigateway_router.policy.counters import Counters
     from aigateway_router.policy.limits import Estimate, Hold
     from aigateway_router.policy.machine import Machine
+    from aigateway_router.policy.shared_counters import SharedCounters
     from aigateway_router.routes import Target
     from aigateway_router.settings import RouterSettings
 
@@ -80,7 +81,8 @@ class RouterComponent:
     ) -> None:
         self._enabled = tuple(providers)
         routes = self._routes(settings)
-        self._transport = _transport(settings, usage)
+        self._stream = _stream(settings)
+        self._transport: Transport | None = self._stream or (RpcTransport(usage) if usage is not None else None)
         self._outbox = None if self._transport is None else Outbox(settings, self._transport)
         self._leftovers = None if self._transport is None else Leftovers(settings, self._transport)
         self._catalog = ModelCatalog(providers, routes, settings)
@@ -90,7 +92,8 @@ class RouterComponent:
         self._callers = Callers(settings, self._accounts, self._tokens)
         self._machine = _machine(settings)
         places = self._machine.places if self._machine else OwnPlaces()
-        self._limits = Limits(_counters(settings, self._machine), places)
+        self._shared = _shared(settings)
+        self._limits = Limits(self._shared or (self._machine.counters if self._machine else MemoryCounters()), places)
         self.budgets = Budgets(usage, self._accounts)
         """Money for attempts."""
         self._dispatcher = Dispatcher(providers, UsageEmitter(self._outbox), self.budgets, telemetry, settings, places)
@@ -108,7 +111,8 @@ class RouterComponent:
     def reload(self, settings: RouterSettings) -> None:
         """Go by the keys, operators' too, aliases, groq models and fallbacks of `settings` in calls from now on.
 
-        Raises ValueError when the keys or aliases are wrong; then nothing has changed.
+        Redis and NATS are shown their login from the next connection on. Raises ValueError when the keys or aliases are
+        wrong; then nothing has changed.
         """
         routes = self._routes(settings)
         operators = KeyRing(settings.admin_keys)
@@ -116,6 +120,10 @@ class RouterComponent:
         self._door.reload(operators)
         self._catalog.reroute(routes)
         self._servicer.reload(routes)
+        if self._shared is not None and settings.redis_url is not None:
+            self._shared.log_in(settings.redis_url)
+        if self._stream is not None:
+            self._stream.log_in(settings.events)
 
     def _routes(self, settings: RouterSettings) -> Routes:
         return Routes(
@@ -355,13 +363,12 @@ def _end(call: Call, operation: str, error: BaseException | None) -> None:
     metrics.call_finished("router", operation, call.provider, status, call.elapsed_ns() / 1e9)
 
 
-def _transport(settings: RouterSettings, usage: aio.Channel | None) -> Transport | None:
-    """What carries usage events; None when nobody would take them."""
-    if settings.events is not None:
-        from aigateway_router.delivery.stream import StreamTransport  # noqa: PLC0415 -- loaded only with NATS
+def _stream(settings: RouterSettings) -> StreamTransport | None:
+    if settings.events is None:
+        return None
+    from aigateway_router.delivery.stream import StreamTransport  # noqa: PLC0415 -- loaded only with NATS
 
-        return StreamTransport(settings.events)
-    return None if usage is None else RpcTransport(usage)
+    return StreamTransport(settings.events)
 
 
 def _tokens(settings: RouterSettings) -> JwtTokens | None:
@@ -380,9 +387,9 @@ def _machine(settings: RouterSettings) -> Machine | None:
     return Machine(settings.share, open_store(settings.share.folder))
 
 
-def _counters(settings: RouterSettings, machine: Machine | None) -> Counters:
+def _shared(settings: RouterSettings) -> SharedCounters | None:
     if settings.redis_url is None:
-        return MemoryCounters() if machine is None else machine.counters
+        return None
     from aigateway_router.policy.shared_counters import SharedCounters  # noqa: PLC0415 -- loaded only with Redis
 
     return SharedCounters(settings.redis_url)

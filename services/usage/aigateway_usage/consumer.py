@@ -54,6 +54,10 @@ class Consumer:
         self._pause = _MIN_PAUSE
         self._told = False
 
+    def log_in(self, stream: EventStream | None) -> None:
+        """As `Link` has it."""
+        self._link.log_in(stream)
+
     def start(self) -> None:
         """Begin to take events; needs a running event loop, and no server yet."""
         self._task = asyncio.create_task(self._run(), name="usage-events")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from aigateway_common import logs
 from aigateway_common.errors import GatewayError
+from aigateway_common.logins import same_place
 from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
@@ -31,6 +32,11 @@ READERS: Final = 2
 MAX_QUERIES: Final = 100
 """Queries that run or wait; more are refused with OVERLOADED at once."""
 
+NOT_NOW: Final = ("08", "28", "3D", "53", "57")
+"""Classes of errors by which PostgreSQL says that it, or this database, is not to be had now: a broken connection, a
+refused login, no such database, nothing left, stopping or starting
+(https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
+
 _SQLITE: Final = "sqlite+aiosqlite"
 _POSTGRESQL: Final = "postgresql+asyncpg"
 _DRIVERS: Final = {"sqlite": _SQLITE, _SQLITE: _SQLITE, "postgresql": _POSTGRESQL, _POSTGRESQL: _POSTGRESQL}
@@ -42,6 +48,7 @@ class Database:
     """A ledger's database. `open` before use, `close` after."""
 
     def __init__(self, url: str, *, busy_timeout: float) -> None:
+        self._given = url
         self._url = async_url(url)
         self._busy_timeout = busy_timeout
         self._connections: SqliteFile | PostgresServer | None = None
@@ -72,6 +79,17 @@ class Database:
             if isinstance(error, SQLAlchemyError | OSError):
                 raise _mapped(error) from error
             raise
+
+    def log_in(self, url: str) -> None:
+        """Show user and password of `url` for new connections; those that are open stay.
+
+        Nothing changes when it leads to another database.
+        """
+        if not same_place(url, self._given):
+            return
+        self._given, self._url = url, async_url(url)
+        if self._connections is not None and not isinstance(self._connections, SqliteFile):
+            self._connections.log_in(self._url)
 
     async def write(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` in a transaction of its own, one after the other; returns once it is committed."""
@@ -183,7 +201,8 @@ def async_url(given: str) -> URL:
 def _mapped(error: SQLAlchemyError | OSError) -> GatewayError:
     _log.error("the database failed", error=str(getattr(error, "orig", None) or error), kind=type(error).__name__)
     ended = isinstance(error, DBAPIError) and error.connection_invalidated
-    if ended or isinstance(error, OperationalError | InterfaceError | InternalError | OSError):
+    refused = str(getattr(getattr(error, "orig", None), "sqlstate", None)).startswith(NOT_NOW)
+    if ended or refused or isinstance(error, OperationalError | InterfaceError | InternalError | OSError):
         # InternalError too: asyncpg says so of a connection that the server ends while something is asked.
         return GatewayError("UNAVAILABLE", "the ledger's database cannot be used right now; try again", retry_after=1)
     return GatewayError("INTERNAL", "the ledger failed; the logs have it")

@@ -67,6 +67,12 @@ class UsageComponent:
         self._upkeep = Upkeep(self._database, settings.retention_days, now_us)
         self._background: list[asyncio.Task[None]] = []
 
+    def reload(self, settings: UsageSettings) -> None:
+        """Show database and NATS the user and password of `settings` from the next connection on."""
+        self._database.log_in(settings.database_url)
+        if self._consumer is not None:
+            self._consumer.log_in(settings.events)
+
     def register(self, server: aio.Server) -> None:
         """Add the servicers to `server`, before the server starts."""
         usage_service_pb2_grpc.add_UsageServiceServicer_to_server(self._servicer, server)

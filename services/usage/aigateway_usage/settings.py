@@ -61,7 +61,7 @@ class AlertSettings:
 class UsageSettings:
     """One ledger: where it lies, what calls cost, and what needs attention."""
 
-    database_url: str
+    database_url: str = field(repr=False)
     """An SQLAlchemy URL: `sqlite+aiosqlite:////var/lib/aigateway/ledger.db` or `postgresql+asyncpg://user@host/name`
     (the drivers may be left out). The folder of an SQLite file is made when missing."""
     price_overrides: Mapping[str, PriceOverride] = field(default_factory=dict)

@@ -157,12 +157,14 @@ async def test_grpc_callers_get_the_routers_own_errors(plain: Envoy) -> None:
     assert "grpc-status-details-bin" in {name for name, _ in trailers}
 
 
-def grpc_web(plain: Envoy, method: str, request: Any, **headers: str) -> tuple[list[bytes], dict[str, str]]:
+def grpc_web(
+    front: str, method: str, request: Any, verify: ssl.SSLContext | bool = True, **headers: str
+) -> tuple[list[bytes], dict[str, str]]:
     """A call as browsers make it (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md): messages, trailers."""
     body = request.SerializeToString()
     given = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1"} | BEARER | headers
-    url = f"{plain.http}/aigateway.v1.GatewayService/{method}"
-    got = httpx.post(url, content=struct.pack("!BI", 0, len(body)) + body, headers=given)
+    url = f"{front}/aigateway.v1.GatewayService/{method}"
+    got = httpx.post(url, content=struct.pack("!BI", 0, len(body)) + body, headers=given, verify=verify)
     assert got.status_code == 200
     assert got.headers["content-type"] == "application/grpc-web+proto"
     frames, rest = [], got.content
@@ -177,15 +179,18 @@ def grpc_web(plain: Envoy, method: str, request: Any, **headers: str) -> tuple[l
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_grpc_web(stream: bool, plain: Envoy, upstream: Upstream) -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_grpc_web(stream: bool, tls: bool, plain: Envoy, secured: Envoy, mounted: Mounted, upstream: Upstream) -> None:
     upstream.reset(CASE.stream if stream else CASE.whole)
+    front = f"https://{secured.address}" if tls else plain.http
+    verify = ssl.create_default_context(cafile=mounted.certificate) if tls else True
     if stream:
         request = gateway_service_pb2.StreamChatRequest(call=chat_call(CASE.name))
-        messages, trailers = grpc_web(plain, "StreamChat", request)
+        messages, trailers = grpc_web(front, "StreamChat", request, verify)
         events = [event for one in messages for event in gateway_service_pb2.StreamChatResponse.FromString(one).events]
         text = "".join(event.text for event in events)
     else:
-        messages, trailers = grpc_web(plain, "Chat", chat())
+        messages, trailers = grpc_web(front, "Chat", chat(), verify)
         (message,) = messages
         answer = gateway_service_pb2.ChatResponse.FromString(message)
         text = answer.completion.choices[0].message.parts[0].text.text
@@ -194,7 +199,7 @@ def test_grpc_web(stream: bool, plain: Envoy, upstream: Upstream) -> None:
 
 
 def test_grpc_web_tells_failures(plain: Envoy) -> None:
-    messages, trailers = grpc_web(plain, "Chat", chat(), authorization="Bearer wrong")
+    messages, trailers = grpc_web(plain.http, "Chat", chat(), authorization="Bearer wrong")
     assert messages == []
     assert trailers["grpc-status"].strip() == str(grpc.StatusCode.UNAUTHENTICATED.value[0])
 

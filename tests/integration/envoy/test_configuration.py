@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from aigateway_edge.settings import EdgeSettings
 from support.certificates import Authority, Mounted
 from support.envoy import FOLDER, program
 from support.identity import IdentityProvider
@@ -63,20 +64,40 @@ def test_envoy_takes_every_variant(variant: tuple[str, ...], tmp_path: Path) -> 
     assert "deprecated" not in checked.stderr.lower()
 
 
-@pytest.mark.parametrize("variant", [(), (TLS,)], ids=["plain", "tls"])
-def test_the_ready_made_files_are_what_the_template_makes(variant: tuple[str, ...], tmp_path: Path) -> None:
-    mount = "/etc/envoy/tls"
-    given = [f"TLS_CERTIFICATE={mount}/tls.crt", f"TLS_KEY={mount}/tls.key"] if variant else []
+@pytest.mark.parametrize("variant", ["plain", "tls", "mutual"])
+def test_the_ready_made_files_are_what_the_template_makes(variant: str, tmp_path: Path) -> None:
+    given = []
+    if variant != "plain":
+        given += ["TLS_CERTIFICATE=/run/secrets/tls/tls.crt", "TLS_KEY=/run/secrets/tls/tls.key"]
+    if variant == "mutual":
+        files = {"CERTIFICATE": "tls.crt", "KEY": "tls.key", "CA": "ca.crt"}
+        given += [f"ROUTERS_{name}=/run/secrets/routers/{file}" for name, file in files.items()]
     assert render(tmp_path, *given).returncode == 0
     made = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    kept = FOLDER / "rendered" / (variant[0] if variant else "plain")
-    assert made == {path.name: path.read_text() for path in kept.iterdir()}, "run `make envoy`"
+    kept = [path for path in (FOLDER / "rendered" / variant).iterdir() if path.name != "kustomization.yaml"]
+    assert made == {path.name: path.read_text() for path in kept}, "run `make envoy`"
 
 
 def test_envoys_own_door_is_on_loopback() -> None:
     for path in (FOLDER / "rendered").glob("*/envoy.yaml"):
         admin = yaml.safe_load(path.read_text())["admin"]["address"]["socket_address"]
         assert admin == {"address": "127.0.0.1", "port_value": 9901}
+
+
+def test_no_route_ends_a_stream_or_sends_again_what_was_sent() -> None:
+    """Envoy's own limit is 15 seconds for a whole answer; a match on `grpc: {}` does not see gRPC-Web."""
+    for path in (FOLDER / "rendered").glob("*/envoy.yaml"):
+        front = yaml.safe_load(path.read_text())["static_resources"]["listeners"][0]
+        manager = front["filter_chains"][0]["filters"][0]["typed_config"]
+        (host,) = manager["route_config"]["virtual_hosts"]
+        routes = [one for one in host["routes"] if "route" in one]
+        assert {one["route"]["cluster"] for one in routes} == {"routers", "edges"}
+        assert {one["route"]["timeout"] for one in routes} == {"0s"}
+        assert not [one for one in host["routes"] if "grpc" in one["match"]]
+        assert not [one for one in routes if "retry_policy" in one["route"]]
+        sent_again = set(host["retry_policy"]["retry_on"].split(","))
+        assert sent_again == {"connect-failure", "refused-stream", "reset-before-request"}
+        assert float(manager["stream_idle_timeout"].removesuffix("s")) > EdgeSettings().max_timeout
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,17 @@ def test_more_connections_than_the_limit_are_closed_and_probes_are_not(front: Fr
         assert httpx.get(f"{envoy.status}/ready").status_code == 200
 
 
+def code_by_grpc(envoy: Envoy, bearer: str | None) -> grpc.StatusCode:
+    """How a gRPC call ends; there is no router behind."""
+    metadata = () if bearer is None else (("authorization", f"Bearer {bearer}"),)
+    with grpc.insecure_channel(envoy.address) as channel:
+        ask: Any = channel.unary_unary("/aigateway.v1.GatewayService/Chat")
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(b"", metadata=metadata)
+    assert isinstance(caught.value, grpc.Call)
+    return caught.value.code()
+
+
 @pytest.mark.parametrize("where", ["file", "address"])
 def test_with_jwt_only_callers_with_a_good_token_come_through(
     where: str, edge: Upstream, front: Front, tmp_path: Path
@@ -211,6 +222,8 @@ def test_with_jwt_only_callers_with_a_good_token_come_through(
         bad = [None, "a-key", good[:-4] + "AAAA", token(exp=1), token(aud="other"), token(iss="https://other")]
         assert [status(one) for one in bad] == [401, 401, 401, 401, 403, 401]
         assert httpx.get(f"{envoy.http}/live").status_code == 200
+        unauthenticated, unavailable = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE
+        assert [code_by_grpc(envoy, one) for one in (None, bad[2], good)] == [unauthenticated] * 2 + [unavailable]
     (sent,) = [one for one in calls(edge) if one.path == "/any"]
     assert sent.headers["authorization"] == f"Bearer {good}"
 

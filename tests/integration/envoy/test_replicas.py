@@ -1,10 +1,13 @@
-"""Replicas that die, leave and join while calls go through Envoy."""
+"""Replicas that die, leave, join and dawdle while calls go through Envoy."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import pytest
@@ -17,6 +20,8 @@ Over = Literal["http", "grpc"]
 SERVICES: dict[str, Over] = {"edge": "http", "router": "grpc"}
 EACH = pytest.mark.parametrize(("service", "over"), SERVICES.items(), ids=list(SERVICES))
 FIRST, SECOND, THIRD = HOSTS
+STANDS, RUNS = 0.3, 0.02
+"""Seconds for which a slow replica stands still and runs, in turn."""
 CUT = {"cut", "RemoteProtocolError", "ReadError"}
 """How streams end that began and were not finished."""
 
@@ -87,6 +92,43 @@ async def test_a_replica_stopped_without_notice_cuts_no_call_and_no_retry_is_in_
     assert not seen.failed(over).keys() & CUT
     assert sum(seen.failed(over).values()) <= 2 * callers, "at most what was sent as a connection was closed"
     assert failures(seen.later[over]) == {}
+
+
+@contextmanager
+def slowed(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """In here the process stands still for most of the time."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(RUNS):
+            process.send_signal(signal.SIGSTOP)
+            over.wait(STANDS)
+            process.send_signal(signal.SIGCONT)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@EACH
+async def test_a_slow_replica_fails_no_call_and_gets_fewer(
+    service: str, over: Over, front: Envoy, fleet: Fleet
+) -> None:
+    slow, quick = (min(fleet.addresses(service, host)) for host in (FIRST, SECOND))
+    async with load(front.address, callers=3) as seen:
+        await seen.more(10)
+        with slowed(fleet.running[f"{service}@{FIRST}"].process):
+            before = {address: served(front, address) for address in (slow, quick)}
+            await seen.more(40)
+            shares = {address: served(front, address) - before[address] for address in (slow, quick)}
+    told(f"{service} slow", seen)
+    print(f"shares: {shares}")
+    assert seen.failed(over) == {}
+    assert 0 < shares[slow] < shares[quick]
 
 
 @EACH

@@ -22,13 +22,25 @@ from support.ledger import wait_until
 from support.replay import Upstream
 
 _, SECOND, THIRD = HOSTS
+LOOKS = 10
+"""In a row, at which a replica without a connection counts as left."""
 ANSWERED = "select request_id from requests where status = 'ok'"
 
 
 def leave(fleet: Fleet, client: str, service: str, host: str) -> None:
-    """A replica leaves its name, is left by its clients, and is stopped."""
+    """A replica leaves its name, is left by its clients, and is stopped.
+
+    A client whose connection has reached its age makes it anew at once, if it has asked for the name a moment ago.
+    """
     fleet.leave(service, host)
-    until(lambda: host not in set.union(*fleet.linked(client, service)), f"no {client} has a connection to {host}")
+    looks = 0
+
+    def left() -> bool:
+        nonlocal looks
+        looks = 0 if host in set.union(*fleet.linked(client, service)) else looks + 1
+        return looks == LOOKS
+
+    until(left, f"no {client} has a connection to {host}")
     fleet.stop(service, host)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -60,6 +61,24 @@ async def test_a_stream_that_is_there_stays_as_it_is(server: nats.NatsServer) ->
         async with connected(server.url) as connection:
             await connection.context.stream_info(STREAM)
         assert (await own.jetstream().stream_info(STREAM)).config == before
+
+
+async def test_a_changed_password_is_shown_at_the_next_connection(tmp_path: Path) -> None:
+    with nats.running(tmp_path, "--user", "me", "--pass", "old-secret", user="me:old-secret@") as server:
+        link = Link(EventStream(server.url), "test")
+        first = await link.connected()
+        link.log_in(EventStream(server.url.replace("old-secret", "new-secret")))
+        link.log_in(EventStream("nats://me:another@127.0.0.1:1"))
+        link.log_in(None)
+        assert await link.connected() is first, "what is open stays"
+        server.kill()
+        async with asyncio.timeout(20):
+            await first.lost
+        server.change("old-secret", "new-secret")
+        server.start()
+        connection = await link.connected()
+        assert (await connection.context.stream_info(STREAM)).config.name == STREAM
+        await link.close()
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,13 @@ def test_the_file_wins_over_the_environment(tmp_path: Path, secret: Secret) -> N
     )
 
 
+def test_callers_are_named_in_the_file_or_with_commas_between(tmp_path: Path, secret: Secret) -> None:
+    given = tls_environment(secret, AIGATEWAY_TLS_CALLERS=" router, usage,")
+    found = [plan(tmp_path, text, **given).tls for text in ("", "server: {tls: {callers: [edge]}}")]
+    assert [tls.callers for tls in found if tls] == [("router", "usage"), ("edge",)]
+    assert len(problems(tmp_path, AIGATEWAY_TLS_CALLERS="router")) == 3
+
+
 def test_all_three_are_needed_and_each_that_is_missing_is_named(tmp_path: Path, secret: Secret) -> None:
     environment = tls_environment(secret)
     del environment["AIGATEWAY_TLS_KEY"], environment["AIGATEWAY_TLS_CA"]

@@ -88,3 +88,17 @@ def test_a_key_needs_no_restart_and_another_address_does(tmp_path: Path) -> None
     assert reload.pending(followed.first, followed.plan()) == []
     followed.file.write_text(followed.file.read_text().replace("{api_key", "{base_url: 'http://x', api_key"))
     assert reload.pending(followed.first, followed.plan()) == ["providers"]
+
+
+def test_other_logins_need_no_restart_and_other_places_do(tmp_path: Path) -> None:
+    def plan(host: str, password: str) -> Plan:
+        env = {
+            "DATABASE_URL": f"postgresql://me:{password}@{host}/ledger",
+            "REDIS_URL": f"redis://:{password}@{host}",
+            "NATS_URL": f"nats://me:{password}@{host}:4222",
+            "AIGATEWAY_DATA_DIR": str(tmp_path),
+        }
+        return make(Overrides(), env, ollama_found=lambda: False)
+
+    assert reload.pending(plan("here", "one"), plan("here", "two")) == []
+    assert reload.pending(plan("here", "one"), plan("there", "one")) == ["router", "usage"]

@@ -40,6 +40,10 @@ class StreamTransport:
     def __init__(self, stream: EventStream) -> None:
         self._link = Link(stream, "aigateway router")
 
+    def log_in(self, stream: EventStream | None) -> None:
+        """As `Link` has it."""
+        self._link.log_in(stream)
+
     async def deliver(self, attempts: Sequence[usage_service_pb2.Attempt]) -> Sequence[Rejected]:
         """As `Transport` has it.
 

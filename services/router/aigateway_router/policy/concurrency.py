@@ -11,6 +11,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
+from aigateway_common import metrics
 from aigateway_common.errors import GatewayError
 
 from aigateway_router.policy.fair_queue import FairQueue
@@ -123,6 +124,7 @@ class Gate:
 
     def _changed(self) -> None:
         """The queue has changed: where others share the places, let them know, and look for one that they leave."""
+        metrics.provider_queued(self._provider, len(self._queue))
         if self._places.shared:
             self._places.tell(self._waiting, len(self._queue))
             self._look_later()

@@ -12,10 +12,14 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aigateway_common import logs, metrics
+from aigateway_common.logins import place, same_place
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError
+from typing_extensions import override
 
 from aigateway_router.policy.counters import MemoryCounters, Taken
 from aigateway_router.policy.minutes import Reading
@@ -78,12 +82,34 @@ return 1
 _log = logs.get("aigateway.router")
 
 
+class _Login(CredentialProvider):
+    """What a connection shows when it is made, the same one anew when it was lost."""
+
+    def __init__(self, url: str) -> None:
+        self.change(url)
+
+    def change(self, url: str) -> None:
+        given = parse_url(url)
+        self._shown = tuple(str(given[name]) for name in ("username", "password") if given.get(name))
+
+    @override
+    def get_credentials(self) -> Any:
+        return self._shown
+
+    @override
+    async def get_credentials_async(self) -> Any:
+        return self._shown
+
+
 class SharedCounters:
     """Counts in Redis at `url`, and in memory while it is away. Call it in the event loop that is to serve."""
 
     def __init__(self, url: str) -> None:
+        self._url = url
+        self._login = _Login(url)
         pool = BlockingConnectionPool.from_url(
-            url,
+            place(url),
+            credential_provider=self._login,
             max_connections=_CONNECTIONS,
             timeout=PATIENCE,
             socket_timeout=PATIENCE,
@@ -98,6 +124,11 @@ class SharedCounters:
         self._away = False
         self._settling: set[asyncio.Task[None]] = set()
         metrics.shared_limits(available=True)
+
+    def log_in(self, url: str) -> None:
+        """Show the login of `url` for new connections; those that are open stay. Another Redis is no login."""
+        if same_place(url, self._url):
+            self._login.change(url)
 
     async def take(self, charges: Sequence[Charge]) -> Taken:
         """As in `Counters`."""

@@ -6,6 +6,7 @@ import asyncio
 import random
 
 import pytest
+from aigateway_common import metrics
 from aigateway_common.errors import GatewayError
 from aigateway_router.policy.concurrency import Gate
 from aigateway_router.policy.fallback import falls_back
@@ -20,6 +21,11 @@ PATIENT = 60.0
 def gate(in_flight: int = 1, queued: int = 10, seconds: float = PATIENT, clock: Clock | None = None) -> Gate:
     limit = ConcurrencyLimit(max_in_flight=in_flight, max_queued=queued, queue_seconds=seconds)
     return Gate("acme", limit, clock or Clock())
+
+
+def waiting() -> float | None:
+    """How many wait, by the metric."""
+    return metrics.REGISTRY.get_sample_value("aigateway_attempts_queued", {"provider": "acme"})
 
 
 async def waiter(gate: Gate, project: str = "p", patience: float = PATIENT) -> asyncio.Task[None]:
@@ -53,10 +59,12 @@ async def test_those_beyond_wait_and_take_turns_by_project() -> None:
     calls = [asyncio.create_task(call(name)) for name in ("a1", "a2", "a3", "b1", "c1")]
     await asyncio.sleep(0)
     assert (entrance.in_flight, entrance.queued, order) == (1, 5, [])
+    assert waiting() == 5
     entrance.leave()
     await asyncio.gather(*calls)
     assert order == ["a1", "b1", "c1", "a2", "a3"]
     assert (entrance.in_flight, entrance.queued) == (0, 0)
+    assert waiting() == 0
 
 
 async def test_a_newcomer_does_not_take_the_place_of_one_that_waits() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from aigateway_common import metrics
@@ -13,7 +15,8 @@ from aigateway_router.policy import shared_counters
 from aigateway_router.policy.counters import Charge
 from aigateway_router.policy.limits import Estimate, Limits
 from aigateway_router.policy.shared_counters import PREFIX, SharedCounters
-from aigateway_router.settings import CallLimits
+from aigateway_router.server import RouterComponent
+from aigateway_router.settings import CallLimits, RouterSettings
 from redis.asyncio import Redis
 from support.redis import RedisServer, running
 
@@ -105,3 +108,39 @@ async def test_a_redis_that_never_answers_costs_a_moment_once(monkeypatch: pytes
     await counters.stop()
     listening.close()
     await listening.wait_closed()
+
+
+async def test_a_changed_password_is_shown_when_a_connection_is_made_anew(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_counters, "PATIENCE", 30.0)
+    old, new = (server.url.replace("://", f"://:{password}@") for password in ("old-password", "new-password"))
+    async with Redis.from_url(server.url) as operator:
+        await operator.flushall()
+        try:
+            await operator.config_set("requirepass", "old-password")
+            one = SharedCounters(old)
+            counted = [(await one.take([requests(9)])).counters is one]
+            await operator.config_set("requirepass", "new-password")
+            one.log_in("redis://:another@elsewhere")
+            one.log_in(new)
+            counted.append((await one.take([requests(9)])).counters is one)
+            await operator.client_kill_filter(_type="normal", skipme=True)
+            taken = await one.take([requests(9)])
+            await one.stop()
+        finally:
+            await operator.config_set("requirepass", "")
+    assert counted == [True, True]
+    assert (taken.counters, taken.readings[0].current) == (one, 2)
+
+
+async def test_a_router_takes_the_login_and_no_other_redis(tmp_path: Path) -> None:
+    settings = RouterSettings(outbox_dir=tmp_path, redis_url="redis://:one@here")
+    component = RouterComponent(settings, providers={}, usage=None)
+    assert component._shared is not None
+    shown = []
+    for url in ("redis://me:two@here", "redis://:three@there", None):
+        component.reload(replace(settings, redis_url=url))
+        shown.append(component._shared._login.get_credentials())
+    await component._shared.stop()
+    assert shown == [("me", "two")] * 3
