@@ -257,13 +257,13 @@ class Exchange:
             self.span.set(attributes.REQUEST_ID, self.request_id)
             self.span.set(attributes.REQUESTED_MODEL, self.model or None)
             self.span.end(self._error)
+        traced = self.edge.telemetry.enabled
         logs.call(
             self.edge.log,
             _SERVICE,
             self.request_id,
             {
-                "trace_id": self.span.trace_id,
-                "span_id": self.span.span_id,
+                **({"trace_id": self.span.trace_id, "span_id": self.span.span_id} if traced else {}),
                 "operation": self.operation,
                 "status": self._status,
                 "outcome": self._outcome,
