@@ -29,8 +29,11 @@ install: $(VENV)/.dev ## make .venv with everything that the tests need
 run: $(VENV)/.runtime ## start the gateway on 127.0.0.1:8080
 	$(BIN)/aigateway up
 
+# Those that start no gateway share the cores; the others have processes of their own that do.
+SIDE_BY_SIDE := tests/unit tests/contract tests/recorded
 test: install ## run the whole test suite
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile $(SIDE_BY_SIDE)
+	$(BIN)/pytest $(SIDE_BY_SIDE:%=--ignore=%)
 
 SECONDS ?= 60
 chaos: install ## kills, drains, faults and attacks for SECONDS each, and tables of what came of them
