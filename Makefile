@@ -29,11 +29,11 @@ install: $(VENV)/.dev ## make .venv with everything that the tests need
 run: $(VENV)/.runtime ## start the gateway on 127.0.0.1:8080
 	$(BIN)/aigateway up
 
-# Those that start no gateway share the cores; the others have processes of their own that do.
-SIDE_BY_SIDE := tests/unit tests/contract tests/recorded
+# On two cores: most tests wait for processes of their own. Those that load a gateway on purpose have the machine alone.
+TWO := -n 2 --dist loadfile
 test: install ## run the whole test suite
-	$(BIN)/pytest -n 2 --dist loadfile $(SIDE_BY_SIDE)
-	$(BIN)/pytest $(SIDE_BY_SIDE:%=--ignore=%)
+	$(BIN)/pytest $(TWO) --ignore=tests/chaos
+	$(BIN)/pytest tests/chaos
 
 SECONDS ?= 60
 chaos: install ## kills, drains, faults and attacks for SECONDS each, and tables of what came of them
@@ -44,7 +44,7 @@ soak: install ## mixed load for MINUTES, and whether any process grows
 	AIGATEWAY_SOAK_MINUTES=$(MINUTES) $(BIN)/pytest tests/chaos/test_soak.py -s -q
 
 test-slow: install ## run the tests that install what each image holds
-	$(BIN)/pytest -m "slow and not images"
+	$(BIN)/pytest $(TWO) -m "slow and not images"
 
 images-test: install ## build every image with buildah, as root, and run what it holds
 	$(BIN)/pytest tests/deploy/test_built_images.py -m images -s -q
