@@ -126,6 +126,7 @@ async def test_a_wrong_key_is_not_asked_for_at_every_call(tmp_path: Path) -> Non
     accounts = ScriptedAccounts()
     accounts.issue(SECRET)
     async with router(tmp_path, {"acme": answering()}, ledger=accounts) as running:
+        await accounts.polls()  # the first answer tells of the keys made, which asks for every key again
         for _ in range(5):
             assert (await said(running.stub.Chat(chat_request(), metadata=bearer("wrong"))))[0] == "UNAUTHENTICATED"
     assert len(accounts.asked("ResolveKey")) == 1
@@ -208,6 +209,7 @@ async def test_a_key_that_will_expire_works_until_then(tmp_path: Path, monkeypat
     accounts = ScriptedAccounts()
     accounts.issue(SECRET, expires_at_us=time.time_ns() // 1000 + 3_600_000_000)
     async with router(tmp_path, {"acme": answering()}, ledger=accounts) as running:
+        await accounts.polls()
         await _chat(running, SECRET)
         later = time.time() + 3601
         monkeypatch.setattr(time, "time", lambda: later)
@@ -223,6 +225,7 @@ async def test_while_the_accounts_are_away_keys_seen_work_and_others_are_not_cal
     accounts.issue(SECRET)
     accounts.issue(OTHER)
     async with router(tmp_path, {"acme": answering()}, ledger=accounts, api_keys=(STATIC,)) as running:
+        await accounts.polls()
         await _chat(running, SECRET)
         accounts.away = grpc.StatusCode.UNAVAILABLE
         await accounts.polls()
