@@ -66,7 +66,7 @@ def encrypted(folder: Path) -> list[Resource]:
 
 
 def together(*more: str) -> list[str]:
-    apart = {"edge-with-router", *FRONTS[1:], "keda", "provider-ollama-external", "mtls"}
+    apart = {"edge-with-router", *FRONTS[1:], "keda", "provider-ollama-external", "mtls", "without-network-policies"}
     return ordered([*more, *(name for name in COMPONENTS if "/" not in name and name not in apart)])
 
 
@@ -373,6 +373,12 @@ def test_nobody_is_reached_who_need_not_be(everything: list[Resource]) -> None:
         assert spec["podSelector"]["matchLabels"]["aigateway/provider"] == kind
         (expression,) = spec["ingress"][0]["from"][0]["podSelector"]["matchExpressions"]
         assert (expression["values"], spec["ingress"][0]["ports"][0]["port"]) == (["router"], 50051)
+
+
+def test_policies_are_an_option_that_can_be_left_out(everything: list[Resource], folder: Path) -> None:
+    """And nothing else goes with them."""
+    without = combination(folder, *together("without-network-policies"))
+    assert without == [one for one in everything if one["kind"] != "NetworkPolicy"] != everything
 
 
 def test_the_internet_has_no_inside(everything: list[Resource]) -> None:

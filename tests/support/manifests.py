@@ -17,7 +17,7 @@ EXCLUSIVE = (
     *(set(two) for two in combinations(FRONTS, 2)),
     *({front, "mtls"} for front in FRONTS[:2]),
 )
-LAST = ("otel", "hpa", "keda", "mtls", "edge-with-router")
+LAST = ("otel", "hpa", "keda", "mtls", "edge-with-router", "without-network-policies")
 """Components that change what others bring come after them."""
 
 

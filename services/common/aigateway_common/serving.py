@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 CONNECTION_AGE_GRACE: Final = 3660.0
 """Seconds that a call may go on after its connection has reached its age: more than `edge.max_timeout`."""
-LINGER: Final = 0.5
-"""Seconds that a draining server still takes the calls of clients that are being told to go elsewhere.
+LINGER: Final = 2.0
+"""Seconds at most that a draining server still takes the calls of clients that are being told to go elsewhere.
 
-gRPC refuses calls that arrive while a server stops, and its client cannot know whether such a call was begun.
+gRPC refuses calls that arrive while a server stops, and its client cannot know whether such a call was begun. A client
+on a machine at ten times its load took more than half a second to go. Where no client is left, nobody waits.
 """
-
 RESOLUTION_PAUSE: Final = 5.0
 """Seconds at least between two questions of one channel for the addresses of a name."""
 

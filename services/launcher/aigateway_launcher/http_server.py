@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
-from aigateway_common.serving import LINGER
 from typing_extensions import override
 
 from aigateway_launcher.acceptor import Acceptor, SharedSocket
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Collection, Generator, Iterable
 
+_LINGER: Final = 0.5
+"""Seconds that a draining server still takes requests on connections whose clients are being told that they end."""
 _ACCEPTED_AT_ONCE: Final = 16
 """Connections that a turn of the event loop accepts.
 
@@ -140,7 +141,7 @@ class HttpServer:
         if connections := self._server.server_state.connections:
             for connection in cast("Iterable[HttpProtocol]", connections):
                 connection.leave()
-            await asyncio.sleep(min(LINGER, grace))
+            await asyncio.sleep(min(_LINGER, grace))
         self._server.config.timeout_graceful_shutdown = max(1, int(end - loop.time()))
         self._server.should_exit = True
         await self._task

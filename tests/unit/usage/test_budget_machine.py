@@ -8,7 +8,7 @@ import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 import pytest
 from aigateway.v1 import account_pb2
@@ -22,9 +22,11 @@ from support.attempts import NOON
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
+    from unittest import TestCase
 
     from aigateway_usage.reservations import Reserved
+    from support.postgres import Postgres
 
 _T = TypeVar("_T")
 _Place = tuple[str, int]
@@ -83,10 +85,15 @@ class Model:
 class BudgetMachine(RuleBasedStateMachine):
     """Random calls, times and operators."""
 
+    server: ClassVar[Postgres | None] = None
+    """Where the ledger lies; None for a file of SQLite's."""
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="ledger"))
         self.runner = asyncio.Runner()
+        sqlite = f"sqlite+aiosqlite:///{self.folder / 'ledger.db'}"
+        self.url = self.run(self.server.create()) if self.server else sqlite
         self.model = Model()
         self.now = NOON
         self.open()
@@ -96,8 +103,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
     def open(self) -> None:
         self.stack = AsyncExitStack()
-        url = f"sqlite+aiosqlite:///{self.folder / 'ledger.db'}"
-        self.books: Books = self.run(self.stack.enter_async_context(books(url)))
+        self.books: Books = self.run(self.stack.enter_async_context(books(self.url)))
 
     @initialize()
     def one_budget(self) -> None:
@@ -183,7 +189,8 @@ class BudgetMachine(RuleBasedStateMachine):
     @rule(number=events, cost=st.integers(0, 8).map(lambda cents: cents * CENT + cents))
     def record(self, number: int, cost: int) -> None:
         """Also of attempts that nothing was set aside for, and of those recorded before."""
-        new = self.run(self.books.record(number, cost, self.now))
+        _, started = self.model.recorded.get(number, (0, self.now))  # the same event is delivered again
+        new = self.run(self.books.record(number, cost, started))
         assert new == (number not in self.model.recorded)
         if not new:
             return
@@ -263,7 +270,24 @@ class BudgetMachine(RuleBasedStateMachine):
         return sum(len(self.model.held.pop(number).places) for number in expired)
 
 
-BudgetMachine.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
-TestBudgets = pytest.mark.timeout(600)(BudgetMachine.TestCase)  # when it fails: making the case small takes minutes
+class PostgresBudgetMachine(BudgetMachine):
+    """The same, in a database of its own for each run."""
+
+
+@pytest.fixture(scope="class")
+def _on_postgres(postgres: Postgres) -> Iterator[None]:
+    PostgresBudgetMachine.server = postgres
+    yield
+    PostgresBudgetMachine.server = None
+
+
+def _case(machine: type[BudgetMachine], examples: int) -> type[TestCase]:
+    machine.TestCase.settings = settings(
+        max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    # When it fails: making the case small takes minutes.
+    return pytest.mark.timeout(600)(machine.TestCase)
+
+
+TestBudgets = _case(BudgetMachine, 40)
+TestBudgetsOnPostgres = pytest.mark.usefixtures("_on_postgres")(_case(PostgresBudgetMachine, 15))
