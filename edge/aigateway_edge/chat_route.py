@@ -18,7 +18,7 @@ from aigateway_edge.exchange import Edge, Exchange
 from aigateway_edge.inbound import ClientGoneError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from starlette.types import Receive, Scope, Send
 
@@ -29,7 +29,7 @@ _Answer = gateway_service_pb2.StreamChatResponse
 class Writer(Protocol):
     """Writes one stream; what it answers is ready to be sent."""
 
-    def write(self, events: Iterable[chat_pb2.ChatEvent]) -> bytes:
+    def write(self, events: Sequence[chat_pb2.ChatEvent]) -> bytes:
         """The records of some events; may be empty."""
 
     def end(self) -> bytes:
@@ -135,9 +135,12 @@ class ChatRoute:
 
 def _records(message: _Answer, writer: Writer, exchange: Exchange) -> bytes:
     """What a message shows; a report that came late goes before it."""
-    events = list(message.events)
+    events = message.events[:]
     data = writer.write(events)
-    late = [note for event in events if event.HasField("finish") for note in event.finish.translation]
+    late: list[chat_pb2.TranslationNote] = []
+    for event in events:
+        if event.HasField("finish"):
+            late += event.finish.translation
     return exchange.late_report(late) + data if late else data
 
 

@@ -21,7 +21,7 @@ from aigateway_edge.openai import carriers
 from aigateway_edge.openai.usage import usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from aigateway_common.errors import GatewayError
 
@@ -74,8 +74,10 @@ class Chunks:
         self._close = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._begin(chat_pb2.StreamStart())
 
-    def write(self, events: Iterable[chat_pb2.ChatEvent]) -> bytes:
+    def write(self, events: Sequence[chat_pb2.ChatEvent]) -> bytes:
         """The records of some events; may be empty."""
+        if len(events) == 1:
+            return self._event(events[0])
         return b"".join([self._event(event) for event in events])
 
     def end(self) -> bytes:

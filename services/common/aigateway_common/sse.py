@@ -134,7 +134,7 @@ class SSEReader:
 
 def _whole(chunk: bytes) -> list[SSEvent] | None:
     """The records of a chunk that holds whole ones with a line of data each, as most do; None of any other chunk."""
-    if not (chunk.endswith(b"\n\n") and chunk.startswith(b"data: ")) or _CR in chunk or len(chunk) > MAX_RECORD_BYTES:
+    if not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")) or _CR in chunk or len(chunk) > MAX_RECORD_BYTES:
         return None
     if chunk.find(b"\n") == len(chunk) - 2:
         return [SSEvent("", chunk[6:-2])]

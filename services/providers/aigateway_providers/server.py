@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from aigateway.v1 import chat_pb2, provider_service_pb2, provider_service_pb2_grpc
 from aigateway_common import attributes, logs, metrics
 from aigateway_common.errors import GatewayError, abort, invalid
+from aigateway_common.streaming import putter
 from aigateway_common.telemetry import Span, SpanKind, Telemetry
 from typing_extensions import override
 
@@ -222,7 +223,9 @@ class _ProviderServicer(provider_service_pb2_grpc.ProviderServiceServicer):
 
     async def _stream(self, chat: chat_pb2.ChatCall, call: _Call, context: _Context) -> None:
         """Write each list of events as one message; leaving the loop in any way closes the upstream socket."""
+        put = putter(context)
         first = True
+        room = True
         events: list[chat_pb2.ChatEvent] = []
         async with aclosing(self._adapter.stream_chat(chat, call.context)) as batches:
             async for events in batches:
@@ -236,7 +239,11 @@ class _ProviderServicer(provider_service_pb2_grpc.ProviderServiceServicer):
                 for event in events:
                     if event.HasField("finish"):
                         self._ended(event.finish.native_reason)
-                await context.write(message)
+                if put is not None and room:
+                    room = put(message)
+                else:
+                    await context.write(message)
+                    room = True
         for event in events:  # usage comes last
             if event.WhichOneof("event") == "usage":
                 call.used(event.usage)

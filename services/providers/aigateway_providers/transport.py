@@ -17,37 +17,47 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import aiohttp
 import httpx
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import HttpProcessingError
 from httpx_aiohttp import AiohttpTransport
 from httpx_aiohttp.transport import map_aiohttp_exceptions
 from typing_extensions import override
 from yarl import URL
 
+from aigateway_providers.answer import Answer
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from aiohttp.connector import Connection
-    from aiohttp.http_parser import RawResponseMessage
-    from aiohttp.streams import StreamReader
 
 _UNSAFE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """Bytes that no header has, or that end one: https://www.rfc-editor.org/rfc/rfc9110#section-5.5"""
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 """Headers that the transport alone may write: what they say decides where the request ends."""
-_FIRST_FINAL: Final = 200
 
 
 class _Protocol(ResponseHandler):
-    """A connection that parses what has come once.
+    """A connection that brings an `Answer` to a request of ours, and else what aiohttp asked for itself."""
 
-    aiohttp parses nothing, anew, after each read of a body: that is for what it left when it had paused, which it
-    never has between two chunks of a stream.
-    """
+    answer: Answer | None = None
 
     @override
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
+    def set_response_params(self, **params: Any) -> None:
+        self.answer = None
+        super().set_response_params(**params)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self.answer is not None:
+            self.answer.feed(data)
+        else:
+            super().data_received(data)
+
+    @override
+    def connection_lost(self, exc: BaseException | None) -> None:
+        answer, self.answer = self.answer, None
+        if answer is not None:
+            answer.lost(exc)
+        super().connection_lost(exc)
 
 
 class Connector(aiohttp.TCPConnector):
@@ -97,21 +107,18 @@ class DirectTransport(AiohttpTransport):
             or not isinstance(request.stream, httpx.ByteStream)
         ):
             return await super().handle_async_request(request)
-        message, body = await self.post(request.url, request.headers, request.content)
-        return httpx.Response(message.code, headers=message.raw_headers, stream=body, request=request)
+        answer = await self.post(request.url, request.headers, request.content)
+        return httpx.Response(answer.status, headers=answer.headers, stream=answer, request=request)
 
     def reaches(self, url: httpx.URL) -> bool:
         """Whether `post` can be used for `url`."""
         return self.proxy is None and not url.userinfo
 
-    async def post(self, url: httpx.URL, headers: httpx.Headers, content: bytes) -> tuple[RawResponseMessage, Body]:
+    async def post(self, url: httpx.URL, headers: httpx.Headers, content: bytes) -> Answer:
         """Send a request without making httpx's objects of it and its answer. Raises httpx's and aiohttp's errors."""
         connection = await self._connect(url)
         try:
-            return await self._exchange(connection, self._written(url, headers, content))
-        except HttpProcessingError as error:
-            connection.close()
-            raise httpx.RemoteProtocolError("this is no HTTP answer") from error
+            return await _exchange(connection, self._written(url, headers, content))
         except BaseException:
             connection.close()
             with map_aiohttp_exceptions():
@@ -135,18 +142,6 @@ class DirectTransport(AiohttpTransport):
             with map_aiohttp_exceptions():
                 raise
 
-    async def _exchange(self, connection: Connection, written: bytes) -> tuple[RawResponseMessage, Body]:
-        protocol = connection.protocol
-        if protocol is None or protocol.transport is None:
-            raise aiohttp.ServerDisconnectedError
-        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-        protocol.transport.write(written)
-        message, body = await protocol.read()
-        while message.code < _FIRST_FINAL:
-            message, body = await protocol.read()
-        body.on_eof(connection.release)
-        return message, Body(connection, body)
-
     def _written(self, url: httpx.URL, headers: httpx.Headers, content: bytes) -> bytes:
         """The whole request."""
         lines = self._lines if headers is self._headers else _lines(headers)
@@ -160,29 +155,15 @@ class DirectTransport(AiohttpTransport):
         )
 
 
-class Body(httpx.AsyncByteStream):
-    """The body of an answer; its connection goes back to the pool at its end, and is closed before it."""
-
-    def __init__(self, connection: Connection, body: StreamReader) -> None:
-        self._connection = connection
-        self._body = body
-        self.read = body.readany
-        """What has come, once some has; empty at the end. Raises aiohttp's errors; iterating raises httpx'."""
-
-    @override
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        body = self._body
-        try:
-            while piece := await body.readany():
-                yield piece
-        except aiohttp.ClientError:
-            with map_aiohttp_exceptions():
-                raise
-
-    @override
-    async def aclose(self) -> None:
-        if not self._body.is_eof():
-            self._connection.close()
+async def _exchange(connection: Connection, written: bytes) -> Answer:
+    """The answer, whose head has come, to what is `written`."""
+    protocol = connection.protocol
+    if not isinstance(protocol, _Protocol) or protocol.transport is None:
+        raise aiohttp.ServerDisconnectedError
+    answer = protocol.answer = Answer(connection, protocol)
+    protocol.transport.write(written)
+    await answer.head()
+    return answer
 
 
 def _lines(headers: httpx.Headers) -> bytes:

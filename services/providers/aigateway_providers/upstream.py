@@ -18,7 +18,8 @@ import httpx
 from aigateway_common.errors import GatewayError
 from aigateway_common.web import ssl_context
 
-from aigateway_providers.transport import Body, Connector, DirectTransport
+from aigateway_providers.answer import Answer
+from aigateway_providers.transport import Connector, DirectTransport
 from aigateway_providers.watch import Watch, passed
 
 if TYPE_CHECKING:
@@ -86,10 +87,11 @@ class UpstreamResponse:
         try:
             with watch:
                 chunk = await read()
-            watch.answered()
-            while chunk:
-                yield chunk
-                with watch:
+                watch.answered()
+                while chunk:
+                    watch.rests()
+                    yield chunk
+                    watch.waits()
                     chunk = await read()
         except _FOREIGN as error:
             raise _mapped(error, self._settings) from error
@@ -97,7 +99,7 @@ class UpstreamResponse:
     def _reader(self) -> Callable[[], Awaitable[bytes]]:
         """What reads some of the body, and nothing at its end."""
         stream = self._stream
-        if isinstance(stream, Body) and not self._encoded:
+        if isinstance(stream, Answer) and not self._encoded:
             return stream.read
         decoded = httpx.Response(self.status, headers=self._head, stream=stream).aiter_bytes
         source = aiter(decoded() if self._encoded else stream)
@@ -212,8 +214,8 @@ class Upstream:
     ) -> tuple[int, RawHeaders, httpx.AsyncByteStream]:
         """Status, headers and body of the answer."""
         if method == "POST" and len(body) <= _SLICE and self._transport.reaches(url):
-            message, content = await self._transport.post(url, fields, body)
-            return message.code, message.raw_headers, content
+            answer = await self._transport.post(url, fields, body)
+            return answer.status, answer.headers, answer
         response = await self._transport.handle_async_request(self._request(method, url, fields, body))
         assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - the transport is asynchronous
         return response.status_code, response.headers.raw, response.stream

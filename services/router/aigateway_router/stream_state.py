@@ -11,7 +11,7 @@ from aigateway.v1 import tokens_pb2
 from aigateway_common.errors import GatewayError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from aigateway.v1 import chat_pb2
 
@@ -55,8 +55,8 @@ class StreamState:
         """Something of a choice has come: there is something to show."""
         return bool(self._open or self._finished)
 
-    def follow(self, events: Iterable[chat_pb2.ChatEvent]) -> None:
-        """Take note of `events`.
+    def follow(self, events: Sequence[chat_pb2.ChatEvent]) -> None:
+        """Take note of `events`: a list, since a message's own field raises an error at its end for each loop over it.
 
         Raises:
             GatewayError: UPSTREAM_INVALID, when the stream does not begin with `start`.

@@ -108,7 +108,7 @@ class Stream:
         loop = asyncio.get_running_loop()
         patience = loop.time() + PEEK_SECONDS
         while message is not None:
-            self.state.follow(message.events)
+            self.state.follow(message.events[:])
             self._held.extend(message.events)
             if self.state.has_content or len(self._held) >= _MAX_UNSHOWN:
                 return
@@ -166,14 +166,14 @@ class Stream:
         message = await reading
         self._reading = None
         if message is not None:
-            self.state.follow(message.events)
+            self.state.follow(message.events[:])
         return message
 
     async def _followed(self) -> _Events | None:
         """The next message, which the state knows already; None at the end."""
         message = await self._read()
         if message is not None:
-            self.state.follow(message.events)
+            self.state.follow(message.events[:])
         return message
 
     async def _hand_on(self, outlet: _Outlet) -> _Events | None:
@@ -184,7 +184,7 @@ class Stream:
 
         def take(message: _Events) -> bool:
             nonlocal last
-            state.follow(message.events)
+            state.follow(message.events[:])
             if state.complete:
                 last = message
                 return False

@@ -16,6 +16,7 @@ from aigateway.v1 import chat_pb2, message_pb2
 from aigateway_providers import upstream_errors
 from aigateway_providers.openai_compat.errors import from_event
 from aigateway_providers.openai_compat.messages import DIALECT
+from aigateway_providers.openai_compat.plain import Plain, around_text
 from aigateway_providers.openai_compat.response import dump, take_reasoning, to_finish, whole
 from aigateway_providers.openai_compat.usage import to_usage
 
@@ -26,6 +27,8 @@ DONE: Final = b"[DONE]"
 
 _OF_ONE_CHUNK: Final = ("obfuscation", "x_groq")
 """Fields of the first chunk that are not the same in each."""
+_SOUGHT: Final = 3
+"""Plain chunks in which it is sought what stands around the text."""
 _ABSENT: Final = object()
 _NOTHING: Final[dict[str, Any]] = {}
 
@@ -85,6 +88,10 @@ class StreamTranslator:
         """Extra fields of chunks before the first that says whose they are (Azure's filter results)."""
         self._choices: dict[int, _ChoiceState] = {}
         self._usage: chat_pb2.ChatEvent | None = None
+        self._plain: Plain | None = None
+        """What plain chunks have around their text, those of one choice at least."""
+        self._plain_choice = self._plain_part = 0
+        self._sought = 0
 
     def feed(self, data: bytes, events: list[chat_pb2.ChatEvent]) -> None:
         """Add what one record stands for to `events`.
@@ -95,6 +102,10 @@ class StreamTranslator:
         """
         if self.done:
             return
+        if self._plain is not None and (text := self._plain.text(data)) is not None:
+            if text:
+                events.append(chat_pb2.ChatEvent(choice=self._plain_choice, part=self._plain_part, text=text))
+            return
         if data.strip() == DONE:
             self._finish(events)
             return
@@ -103,9 +114,12 @@ class StreamTranslator:
             raise from_event(self._provider, chunk["error"])
         choices = chunk.pop("choices", None) or ()
         begun = len(events)
-        usage, extra = (None, _NOTHING) if chunk == self._usual else self._beside(chunk, choices, events)
+        usual = chunk == self._usual
+        usage, extra = (None, _NOTHING) if usual else self._beside(chunk, choices, events)
         for choice in choices:
-            self._choice(choice, events)
+            plain = self._choice(choice, events)
+            if plain and usual and len(choices) == 1 and self._plain is None:
+                self._seek(data, events[-1])
         if usage:
             self._usage = chat_pb2.ChatEvent(usage=to_usage(usage))
         if len(events) > begun:
@@ -167,7 +181,15 @@ class StreamTranslator:
                     del chunk[key]
         return chunk
 
-    def _choice(self, choice: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> None:
+    def _seek(self, data: bytes, event: chat_pb2.ChatEvent) -> None:
+        """Find what `data`, a plain chunk that became `event`, has around its text."""
+        if self._sought < _SOUGHT:
+            self._sought += 1
+            self._plain = around_text(data)
+            self._plain_choice, self._plain_part = event.choice, event.part
+
+    def _choice(self, choice: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> bool:
+        """Add the events of a choice; whether they are a text and nothing else, as in most chunks."""
         index = choice.get("index", 0)
         delta = choice.pop("delta", None) or {}
         state = self._choices.get(index)
@@ -177,7 +199,7 @@ class StreamTranslator:
         elif choice == state.usual and len(delta) == 1 and isinstance(text := delta.get("content"), str):
             if text:
                 events.append(chat_pb2.ChatEvent(choice=index, part=state.part("text"), text=text))
-            return
+            return bool(text)
         begun = len(events)
         before = choice.copy()
         choice.pop("index", None)
@@ -193,10 +215,10 @@ class StreamTranslator:
             if native is None:
                 state.usual = before
             if not delta:
-                return
+                return False
         if len(events) == begun:
             if logprobs is None and not new and not any(choice.values()) and not any(delta.values()):
-                return
+                return False
             if not index and begun and events[begun - 1].HasField("start"):
                 begun -= 1  # the first chunk, which tells no more than that the answer begins
             else:
@@ -208,6 +230,7 @@ class StreamTranslator:
             first.choice_extra_json = dump(choice)
         if delta:
             first.delta_extra_json = dump(delta)
+        return False
 
     def _delta(self, index: int, state: _ChoiceState, delta: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> None:
         """Add the events of a delta and take what they tell out of it; explicit nulls stay, as the host wrote them."""

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from aigateway.v1 import chat_pb2, message_pb2, tokens_pb2
 from aigateway_common.errors import GatewayError
-from aigateway_providers.openai_compat.stream import StreamTranslator
+from aigateway_providers.openai_compat.plain import around_text
+from aigateway_providers.openai_compat.stream import _SOUGHT, StreamTranslator
 from google.protobuf.message import Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 HEAD = {"id": "c1", "object": "chat.completion.chunk", "created": 17, "model": "gpt-4o"}
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
@@ -234,3 +237,79 @@ def test_a_stream_that_is_done_before_it_began_is_cut_short() -> None:
 def test_what_is_no_chunk_is_not_taken_for_one(record: str) -> None:
     with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
         events(record)
+
+
+TEXTS = st.text() | st.sampled_from(['"', "\\", '","content":"', "é\u2028", "\n\t", " a", "[DONE]", "data: x"])
+STRANGE = st.sampled_from(
+    [
+        chunk({"content": "x", "refusal": None}),
+        chunk({"content": 5}),
+        chunk({"content": None}),
+        chunk({"content": "c"}, index=1),
+        chunk({"content": "m"}, model="other"),
+        chunk({"content": "o"}, obfuscation="abc"),
+        chunk({"reasoning": "r"}),
+        HEAD
+        | {"choices": [{"index": 0, "delta": {"content": "l"}, "finish_reason": None, "logprobs": {"content": []}}]},
+        HEAD | {"choices": []},
+        HEAD | {"choices": [], "usage": USAGE},
+        chunk({}, finish="stop"),
+    ]
+)
+
+
+@settings(deadline=None)
+@given(records=st.lists(TEXTS.map(lambda text: chunk({"content": text})) | STRANGE, max_size=12), spaced=st.booleans())
+def test_what_is_known_by_its_bytes_is_what_taking_it_apart_tells(records: list[dict[str, Any]], spaced: bool) -> None:
+    """A stream of three plain chunks and then anything, by the shortcut and without it."""
+    separators = (", ", ": ") if spaced else (",", ":")
+    begun = [chunk({"role": "assistant", "content": ""}), *[chunk({"content": f'w"{number}'}) for number in range(3)]]
+    written = [json.dumps(record, separators=separators, ensure_ascii=spaced).encode() for record in [*begun, *records]]
+    quick, slow = StreamTranslator("openai", []), StreamTranslator("openai", [])
+    slow._sought = _SOUGHT
+    for data in written:
+        found, expected = list[chat_pb2.ChatEvent](), list[chat_pb2.ChatEvent]()
+        raised = []
+        for translator, told in ((quick, found), (slow, expected)):
+            try:
+                translator.feed(data, told)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raised.append(type(error))
+        assert found == expected
+        assert len(raised) in {0, 2}
+    assert quick._plain is not None
+    assert slow._plain is None
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b'{"choices":[{"delta":{"content":"a \\"b\\" \\u00e9"}}]}', 'a "b" é'),
+        (
+            b'{"content":"not this","choices":[{"delta":{"content" : "but this"}}],"x":{"content":"nor this"}}',
+            "but this",
+        ),
+        (b'{"choices":[{"delta":{"content":"first","content":"last"}}]}', "last"),
+    ],
+)
+def test_what_stands_around_a_text_is_found_for_certain(data: bytes, text: str) -> None:
+    plain = around_text(data)
+    assert plain is not None
+    assert plain.text(data) == text
+    assert plain.text(data[:-1]) is None
+
+
+@pytest.mark.parametrize("inside", [b"5", b"null", b'"a","b":"c"', b'"a', b"", b'"a"}', b"[]"])
+def test_only_one_string_can_stand_where_the_text_does(inside: bytes) -> None:
+    before, behind = b'{"choices":[{"delta":{"content":', b"}}]}"
+    plain = around_text(before + b'"x"' + behind)
+    assert plain is not None
+    assert plain.text(before + inside + behind) is None
+
+
+def test_a_text_that_is_written_otherwise_is_not_sought_for_ever() -> None:
+    translator = StreamTranslator("openai", [])
+    for number in range(9):
+        record = json.dumps(chunk({"content": f"{number}"})).replace('"content"', '"c\\u006fntent"')
+        translator.feed(record.encode(), [])
+    assert (translator._plain, translator._sought) == (None, _SOUGHT)
