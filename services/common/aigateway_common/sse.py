@@ -94,9 +94,14 @@ class SSEReader:
         self._size = 0
         self._first = True
 
+    @property
+    def between(self) -> bool:
+        """No record is open: the next byte begins one."""
+        return not (self._data or self._event) and self._lines.between
+
     def feed(self, chunk: bytes) -> list[SSEvent]:
         """The records that `chunk` completes."""
-        if not (self._data or self._event) and self._lines.between and (whole := _whole(chunk)):
+        if self.between and (whole := _whole(chunk)):
             self._first = False
             return whole
         events: list[SSEvent] = []

@@ -103,7 +103,11 @@ class OpenAICompatAdapter:
             await self._expect_events(answer)
             reader = SSEReader()
             chunks = answer.chunks()
+            quick = translator.plain if isinstance(translator, StreamTranslator) else None
             async for chunk in chunks:
+                if quick is not None and reader.between and (event := quick(chunk)) is not None:
+                    yield [event]
+                    continue
                 events, failure = self._translate(reader.feed(chunk), translator)
                 if events:
                     yield events

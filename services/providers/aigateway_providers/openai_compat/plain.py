@@ -27,6 +27,10 @@ class Plain:
         self._start = len(before)
         self._stop = -len(behind)
 
+    def record(self) -> Plain:
+        """The same for a whole record of an event stream, whose data is one line."""
+        return Plain(b"data: " + self._before, self._behind + b"\n\n")
+
     def text(self, data: bytes) -> str | None:
         """The text of a chunk that is otherwise the same; None of any other."""
         if not (data.startswith(self._before) and data.endswith(self._behind)):

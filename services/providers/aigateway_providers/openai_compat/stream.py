@@ -90,8 +90,18 @@ class StreamTranslator:
         self._usage: chat_pb2.ChatEvent | None = None
         self._plain: Plain | None = None
         """What plain chunks have around their text, those of one choice at least."""
+        self._plain_record: Plain | None = None
         self._plain_choice = self._plain_part = 0
         self._sought = 0
+
+    def plain(self, piece: bytes) -> chat_pb2.ChatEvent | None:
+        """The event of a piece of the event stream that is one record, which tells a text; None of most others.
+
+        It must begin where a record does.
+        """
+        if self._plain_record is None or not (text := self._plain_record.text(piece)):
+            return None
+        return chat_pb2.ChatEvent(choice=self._plain_choice, part=self._plain_part, text=text)
 
     def feed(self, data: bytes, events: list[chat_pb2.ChatEvent]) -> None:
         """Add what one record stands for to `events`.
@@ -186,6 +196,7 @@ class StreamTranslator:
         if self._sought < _SOUGHT:
             self._sought += 1
             self._plain = around_text(data)
+            self._plain_record = self._plain and self._plain.record()
             self._plain_choice, self._plain_part = event.choice, event.part
 
     def _choice(self, choice: dict[str, Any], events: list[chat_pb2.ChatEvent]) -> bool:
@@ -306,6 +317,7 @@ class StreamTranslator:
         if self._usage is not None:
             events.append(self._usage)
         self.done = True
+        self._plain = self._plain_record = None
 
 
 def _tell(index: int, state: _ChoiceState, call: _ToolCall, events: list[chat_pb2.ChatEvent]) -> None:

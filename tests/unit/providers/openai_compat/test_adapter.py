@@ -60,6 +60,25 @@ async def stream(provider: Adapter, context: CallContext | None = None) -> list[
     return [event async for batch in provider.stream_chat(CALL, context or CallContext()) for event in batch]
 
 
+async def test_a_stream_is_the_same_however_its_records_are_cut() -> None:
+    """Among them many that are alike, which are not taken apart where they come one by one."""
+    texts = ["Hi", " there", ' "you"', "\n\ndata: x\n\n", " é", "!"]
+    records = [*STREAM[:1], *[chunk({"content": text}) for text in texts], *STREAM[2:]]
+    whole = Answer.sse(": comment\n\nevent: delta\n", *records, done=True)
+    cut = [
+        [*whole.pieces[:number], piece[:at], piece[at:], *whole.pieces[number + 1 :]]
+        for number, piece in enumerate(whole.pieces)
+        for at in range(1, len(piece), 9)
+    ]
+    with Upstream(whole) as stand_in:
+        async with adapter(stand_in) as provider:
+            expected = await stream(provider)
+            for pieces in cut:
+                stand_in.reset(Answer(200, whole.headers, pieces, gap=0.0005))
+                assert assembled(await stream(provider)) == assembled(expected)
+    assert "".join(event.text for event in expected) == "".join(texts)
+
+
 async def failure(answer: Answer, *, streamed: bool = False) -> GatewayError:
     with Upstream(answer) as stand_in:
         async with adapter(stand_in) as provider:

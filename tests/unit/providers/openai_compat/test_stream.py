@@ -270,6 +270,7 @@ def test_what_is_known_by_its_bytes_is_what_taking_it_apart_tells(records: list[
     for data in written:
         found, expected = list[chat_pb2.ChatEvent](), list[chat_pb2.ChatEvent]()
         raised = []
+        whole = quick.plain(b"data: %b\n\n" % data)
         for translator, told in ((quick, found), (slow, expected)):
             try:
                 translator.feed(data, told)
@@ -277,8 +278,12 @@ def test_what_is_known_by_its_bytes_is_what_taking_it_apart_tells(records: list[
                 raised.append(type(error))
         assert found == expected
         assert len(raised) in {0, 2}
+        assert whole is None or [whole] == expected
     assert quick._plain is not None
+    assert quick.plain(b"data: %b\n\n" % written[1]) == Event(text='w"0')
     assert slow._plain is None
+    quick.feed(b"[DONE]", [])
+    assert quick.plain(b"data: %b\n\n" % written[1]) is None
 
 
 @pytest.mark.parametrize(
