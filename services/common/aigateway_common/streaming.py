@@ -37,4 +37,4 @@ def putter(context: aio.ServicerContext[Any, Any]) -> Callable[[Any], bool] | No
 
     It raises what `write` does. Where there is no room for more, the next message is to be written by `write`.
     """
-    return context.put if isinstance(context, Context) else None
+    return context.putter() if isinstance(context, Context) else None

@@ -78,7 +78,10 @@ class Answer:
         """Write some of the body of an answer that `send` has begun; see `aigateway_common.outflow`."""
         cycle = self._cycle
         if not cycle.disconnected:
-            self._write(body, more=True)
+            if self._left is None and body and not self._head:
+                cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+            else:
+                self._write(body, more=True)
         return not cycle.flow.write_paused
 
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:

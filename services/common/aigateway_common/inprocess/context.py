@@ -47,14 +47,19 @@ class Context(aio.ServicerContext[Any, Any]):
         if rpc.put(message):
             await rpc.until_read()
 
-    def put(self, message: Any) -> bool:
-        """Write `message` without waiting; whether there is room for more."""
+    def putter(self) -> Callable[[Any], bool]:
+        """What writes a message without waiting, and answers whether there is room for more."""
         rpc = self._rpc
-        if rpc.answered or rpc.outcome is not None:
-            self._check_open()
         if not isinstance(rpc, StreamRpc):
             raise aio.UsageError("a call with one response has no stream to write to")
-        return not rpc.put(message)
+        write = rpc.put
+
+        def put(message: Any) -> bool:
+            if rpc.answered or rpc.outcome is not None:
+                self._check_open()
+            return not write(message)
+
+        return put
 
     @override
     async def read(self) -> Any:

@@ -206,8 +206,15 @@ class StreamRpc(Rpc):
         """Send a message; whether too many wait to be read, so that the writer has to wait `until_read`."""
         if self.initial is None:
             self.initial = ()
-        if self.sink is not None:
-            self._sink(self.sink, message)
+        sink = self.sink
+        if sink is not None:
+            try:
+                if sink(message):
+                    return False
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- it is the client's, not the writer's
+                self.sink_failed = error
+            self.sink = None
+            wake(self.waiters)
             return False
         buffer = self.buffer
         buffer.append(message)
@@ -219,15 +226,6 @@ class StreamRpc(Rpc):
     def sinking(self) -> bool:
         """Whether messages are taken as they are written."""
         return self.sink is not None
-
-    def _sink(self, sink: Callable[[Any], bool], message: object) -> None:
-        try:
-            if sink(message):
-                return
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- it is the client's, not the writer's
-            self.sink_failed = error
-        self.sink = None
-        wake(self.waiters)
 
     async def until_read(self) -> None:
         """Wait while too many messages wait to be read."""
