@@ -8,12 +8,16 @@ and never retries, routes or prices.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from aigateway.v1 import chat_pb2, embedding_pb2, model_pb2
+
+    Tell: TypeAlias = Callable[[list[chat_pb2.ChatEvent]], bool]
+    """Writes events of text in the middle of a stream, as if they were yielded, while it waits for its provider. False
+    where that cannot be: then nothing was written, and they are to be yielded."""
 
 
 @dataclass(slots=True)
@@ -26,6 +30,8 @@ class CallContext:
     """Nanoseconds spent waiting for the provider: to the whole answer, or to the first bytes of a stream."""
     upstream_status: int | None = None
     """The provider's HTTP status, once it answered."""
+    tell: Tell | None = None
+    """Writes texts of a stream at once, where nobody has to wait for that; see `Tell`."""
 
 
 class Adapter(Protocol):

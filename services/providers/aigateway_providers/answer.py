@@ -17,7 +17,7 @@ from httpx_aiohttp.transport import map_aiohttp_exceptions
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
@@ -61,6 +61,8 @@ class Answer(httpx.AsyncByteStream):
         self._failure: Exception | None = None
         self._waiter: asyncio.Future[bytes] | None = None
         """Of who waits: for the head, or for some of the body, which is then handed over by it."""
+        self.shortcut: Callable[[bytes], bool] | None = None
+        """Is shown what comes while somebody waits for it; what it takes, by answering True, is not read any more."""
         self.complete = False
         """All of it has come, though perhaps not all is read."""
 
@@ -208,6 +210,8 @@ class Answer(httpx.AsyncByteStream):
         self._bodiless = 0
         waiter = self._waiter
         if waiter is not None:
+            if self.shortcut is not None and not waiter.done() and self.shortcut(data):
+                return
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(data)

@@ -16,6 +16,7 @@ from aigateway_common import attributes, logs, metrics
 from aigateway_common.errors import GatewayError, abort, invalid
 from aigateway_common.streaming import putter
 from aigateway_common.telemetry import Span, SpanKind, Telemetry
+from grpc import aio
 from typing_extensions import override
 
 from aigateway_providers.adapter import CallContext, Keyed, TokenCounter
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from aigateway.v1 import tokens_pb2
-    from grpc import aio
 
     from aigateway_providers.adapter import Adapter
 
@@ -227,6 +227,21 @@ class _ProviderServicer(provider_service_pb2_grpc.ProviderServiceServicer):
         first = True
         room = True
         events: list[chat_pb2.ChatEvent] = []
+
+        def tell(texts: list[chat_pb2.ChatEvent]) -> bool:
+            nonlocal room
+            if put is None or not room:
+                return False
+            message = provider_service_pb2.ProviderServiceStreamChatResponse()
+            message.events.extend(texts)
+            try:
+                room = put(message)
+            except aio.BaseError:  # the call is over, which the next message that is yielded shows
+                return False
+            return True
+
+        if put is not None:
+            call.context.tell = tell
         async with aclosing(self._adapter.stream_chat(chat, call.context)) as batches:
             async for events in batches:
                 message = provider_service_pb2.ProviderServiceStreamChatResponse()

@@ -96,6 +96,23 @@ class UpstreamResponse:
         except _FOREIGN as error:
             raise _mapped(error, self._settings) from error
 
+    def shorten(self, take: Callable[[bytes], bool]) -> None:
+        """Show `take` each piece that comes while `chunks` waits: one for which it answers True is not in `chunks`.
+
+        It must not wait or raise. It saves waking the task that reads, and is not called where that cannot be.
+        """
+        stream, watch = self._stream, self._watch
+        if not isinstance(stream, Answer) or self._encoded:
+            return
+
+        def shown(piece: bytes) -> bool:
+            if not take(piece):
+                return False
+            watch.waits()
+            return True
+
+        stream.shortcut = shown
+
     def _reader(self) -> Callable[[], Awaitable[bytes]]:
         """What reads some of the body, and nothing at its end."""
         stream = self._stream

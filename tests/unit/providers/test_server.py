@@ -393,3 +393,39 @@ async def test_an_end_that_the_adapter_does_not_know_is_counted(native: str, cou
             else:
                 await stub.Chat(unary(chat()))
     assert count() - before == counted
+
+
+def plain(number: int) -> dict[str, Any]:
+    return HEAD | {"choices": [{"index": 0, "delta": {"content": f"{number} "}, "finish_reason": None}]}
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.002], ids=["quick reader", "slow reader"])
+@pytest.mark.parametrize("gap", [0.0, 0.0002], ids=["at once", "one by one"])
+async def test_a_long_stream_of_texts_keeps_its_order_however_it_is_read(
+    transport: str, gap: float, pause: float
+) -> None:
+    """In process most texts are handed on while the adapter sleeps, as long as there is room for them."""
+    texts = [plain(number) for number in range(300)]
+    answer = Answer.sse(plain(-1), *texts, chunk(None, "stop"), done=True, gap=gap)
+    with Upstream(answer) as stand_in:
+        adapter = openai(stand_in)
+        async with serving(transport, adapter) as stub:
+            call, said, finished = stub.StreamChat(streamed(chat())), "", 0
+            async for message in call:
+                said += "".join(event.text for event in message.events)
+                finished += sum(event.HasField("finish") for event in message.events)
+                await asyncio.sleep(pause)
+    assert said == "".join(f"{number} " for number in range(-1, 300))
+    assert finished == 1
+
+
+async def test_a_stream_of_texts_that_is_left_closes_the_providers_socket(transport: str) -> None:
+    texts = [plain(number) for number in range(50)]
+    with Upstream(Answer.sse(plain(-1), *texts, gap=0.0005, hold=True)) as stand_in:
+        adapter = openai(stand_in)
+        async with serving(transport, adapter) as stub:
+            call, read = stub.StreamChat(streamed(chat())), 0
+            while read < 40:
+                read += len((await call.read()).events)
+            call.cancel()
+            await stand_in.wait_hung_up()

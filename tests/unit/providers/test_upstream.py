@@ -19,6 +19,12 @@ def client(url: str, **settings: float) -> Upstream:
     return Upstream(ProviderSettings("acme", "openai", url, **settings), {"authorization": "Bearer k"})  # type: ignore[arg-type] # only numbers are passed
 
 
+@pytest.fixture(params=["GET", "POST"])
+def method(request: pytest.FixtureRequest) -> str:
+    """By aiohttp's own client, and past it."""
+    return str(request.param)
+
+
 async def test_a_whole_answer_comes_with_status_and_headers() -> None:
     with StandIn(Answer.of({"a": 1}, 418, x_one="1")) as acme:
         upstream, context = client(acme.url), CallContext()
@@ -59,11 +65,11 @@ async def test_a_requests_own_headers_go_with_it_alone(body: bytes | None) -> No
     assert without["host"] == acme.url.removeprefix("http://")
 
 
-async def test_a_compressed_answer_is_undone() -> None:
+async def test_a_compressed_answer_is_undone(method: str) -> None:
     zipped = gzip.compress(b"hello")
     with StandIn(Answer(200, {"content-encoding": "gzip"}, [zipped[:7], zipped[7:]])) as acme:
         upstream = client(acme.url)
-        assert (await upstream.fetch("GET", "/", context=CallContext()))[2] == b"hello"
+        assert (await upstream.fetch(method, "/", context=CallContext()))[2] == b"hello"
         await upstream.aclose()
 
 
@@ -157,18 +163,18 @@ async def test_a_connection_that_never_opens_ends_in_its_own_limit() -> None:
     assert caught.value.details == {"provider": "acme", "limit": "connect_timeout"}
 
 
-async def test_the_limit_between_bytes_begins_anew_with_each_byte() -> None:
+async def test_the_limit_between_bytes_begins_anew_with_each_byte(method: str) -> None:
     with StandIn(Answer(pieces=[b"x"] * 8, gap=0.05)) as acme:
         upstream = client(acme.url, idle_timeout=0.25)
-        _, _, body = await upstream.fetch("GET", "/", context=CallContext())
+        _, _, body = await upstream.fetch(method, "/", context=CallContext())
         await upstream.aclose()
     assert body == b"x" * 8
 
 
-async def test_a_slow_reader_is_not_a_silent_provider() -> None:
+async def test_a_slow_reader_is_not_a_silent_provider(method: str) -> None:
     with StandIn(Answer(pieces=[b"a", b"b"], gap=0.01)) as acme:
         upstream = client(acme.url, idle_timeout=0.1)
-        async with await upstream.send("GET", "/", context=CallContext()) as response:
+        async with await upstream.send(method, "/", context=CallContext()) as response:
             chunks = response.chunks()
             got = [await anext(chunks)]
             await asyncio.sleep(0.2)  # what is tested is that this time does not count
@@ -177,20 +183,50 @@ async def test_a_slow_reader_is_not_a_silent_provider() -> None:
     assert b"".join(got) == b"ab"
 
 
-async def test_a_callers_own_timeout_stays_the_callers() -> None:
-    with StandIn(Answer(hold_before_headers=True)) as acme:
-        upstream = client(acme.url, first_byte_timeout=5.0)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await upstream.fetch("GET", "/", context=CallContext())
+async def test_pieces_that_are_shown_are_not_read_and_count_as_signs_of_life() -> None:
+    """Those alone that come while the stream is waited for, and are taken."""
+    pieces = [b"%d" % number for number in range(10)]
+    shown: list[bytes] = []
+
+    def take(piece: bytes) -> bool:
+        shown.append(piece)
+        return piece not in {b"4", b"9"}
+
+    with StandIn(Answer(pieces=pieces, gap=0.05)) as acme:
+        upstream = client(acme.url, idle_timeout=0.25)
+        async with await upstream.send("POST", "/", context=CallContext(), body=b"{}") as response:
+            response.shorten(take)
+            read = [chunk async for chunk in response.chunks()]
+        await upstream.aclose()
+    assert b"".join(sorted({*read, *shown})) == b"0123456789"
+    assert b"".join(read) in {b"49", b"049"}  # the first may have come with the head, before anybody waited
+
+
+async def test_a_provider_that_falls_silent_after_pieces_that_were_taken_is_silent() -> None:
+    with StandIn(Answer(pieces=[b"a", b"b", b"c"], gap=0.02, hold=True)) as acme:
+        upstream = client(acme.url, idle_timeout=0.2)
+        async with await upstream.send("POST", "/", context=CallContext(), body=b"{}") as response:
+            response.shorten(lambda _: True)
+            with pytest.raises(GatewayError, match="went silent in mid-answer"):
+                [chunk async for chunk in response.chunks()]
         await acme.wait_hung_up()
         await upstream.aclose()
 
 
-async def test_an_unreachable_provider_has_its_reason() -> None:
+async def test_a_callers_own_timeout_stays_the_callers(method: str) -> None:
+    with StandIn(Answer(hold_before_headers=True)) as acme:
+        upstream = client(acme.url, first_byte_timeout=5.0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await upstream.fetch(method, "/", context=CallContext())
+        await acme.wait_hung_up()
+        await upstream.aclose()
+
+
+async def test_an_unreachable_provider_has_its_reason(method: str) -> None:
     upstream = client("http://127.0.0.1:1")
     with pytest.raises(GatewayError) as caught:
-        await upstream.fetch("GET", "/", context=CallContext())
+        await upstream.fetch(method, "/", context=CallContext())
     await upstream.aclose()
     assert caught.value.reason.name == "UPSTREAM_UNREACHABLE"
 

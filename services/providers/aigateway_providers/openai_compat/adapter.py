@@ -23,12 +23,12 @@ from aigateway_providers.openai_responses.stream import StreamTranslator as Resp
 from aigateway_providers.upstream import Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from aigateway.v1 import chat_pb2, embedding_pb2
     from aigateway_common.sse import SSEvent
 
-    from aigateway_providers.adapter import Adapter, CallContext
+    from aigateway_providers.adapter import Adapter, CallContext, Tell
     from aigateway_providers.openai_compat.profiles import HostProfile
     from aigateway_providers.settings import ProviderSettings
     from aigateway_providers.upstream import UpstreamResponse
@@ -103,9 +103,11 @@ class OpenAICompatAdapter:
             await self._expect_events(answer)
             reader = SSEReader()
             chunks = answer.chunks()
-            quick = translator.plain if isinstance(translator, StreamTranslator) else None
+            plain = translator.plain if isinstance(translator, StreamTranslator) else None
+            if plain is not None and context.tell is not None:
+                answer.shorten(_shortcut(reader, plain, context.tell))
             async for chunk in chunks:
-                if quick is not None and reader.between and (event := quick(chunk)) is not None:
+                if plain is not None and reader.between and (event := plain(chunk)) is not None:
                     yield [event]
                     continue
                 events, failure = self._translate(reader.feed(chunk), translator)
@@ -222,6 +224,17 @@ class OpenAICompatAdapter:
             f"{self._name} answered with JSON that does not follow OpenAI's API",
             details={"provider": self._name},
         )
+
+
+def _shortcut(
+    reader: SSEReader, plain: Callable[[bytes], chat_pb2.ChatEvent | None], tell: Tell
+) -> Callable[[bytes], bool]:
+    """What tells of a piece that is one plain record at once, while the stream waits for it."""
+
+    def take(piece: bytes) -> bool:
+        return reader.between and (event := plain(piece)) is not None and tell([event])
+
+    return take
 
 
 async def _to_the_end(chunks: AsyncIterator[bytes]) -> None:

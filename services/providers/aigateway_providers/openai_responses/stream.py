@@ -167,6 +167,10 @@ class StreamTranslator:
     def _delta(self, kind: str, event: _Event, data: bytes, events: list[chat_pb2.ChatEvent]) -> None:
         text = _STRING.decode(event.delta)
         item = self._item(event.output_index)
+        if kind == "arguments" and not item.started:  # of no tool call that was told of: its end tells the whole
+            if self._own:
+                events.append(_native(data))
+            return
         item.seen = True
         extra = _less_delta(data) if self._own else b""
         match kind:

@@ -232,6 +232,14 @@ def test_a_stream_without_its_beginning_is_none() -> None:
         translator.feed(json.dumps(delta("output_text", "Hi")).encode(), found)
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_arguments_of_a_call_that_was_not_told_of_come_with_its_end(own: bool) -> None:  # a parameter
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    found = events(CREATED, delta("function_call_arguments", "{}", 0), done(0, call), completed(call), own=own)
+    told = [one for one in found if one.WhichOneof("event") in {"tool_call", "arguments"}]
+    assert [one.arguments or one.tool_call.name for one in told] == ["f", "{}"]
+
+
 @given(st.lists(st.sampled_from([*EVERYTHING, {"type": "error", "message": "m"}, {"x": 1}, {"type": "response.new"}])))
 def test_events_in_any_order_are_told_or_refused_and_never_break_the_contract(records: list[Record]) -> None:
     translator, found = StreamTranslator("openai", [], own=True), list[chat_pb2.ChatEvent]()
