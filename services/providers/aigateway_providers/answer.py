@@ -143,6 +143,7 @@ class Answer(httpx.AsyncByteStream):
         """The connection has ended; that ends the answer too if its head did not say where it ends."""
         if self.complete or self._parser is None:
             return
+        self._protocol.force_close()
         if error is None and self._headed and not self._framed:
             self._end()
         elif isinstance(error, OSError):
@@ -174,7 +175,7 @@ class Answer(httpx.AsyncByteStream):
     def on_message_begin(self) -> None:
         """One answer was asked for: another one may not follow on this connection."""
         if self.complete:
-            self._protocol.force_close()
+            raise ValueError("more came than was asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or after the body a trailer, which nobody wants."""

@@ -425,7 +425,9 @@ async def test_a_stream_of_texts_that_is_left_closes_the_providers_socket(transp
         adapter = openai(stand_in)
         async with serving(transport, adapter) as stub:
             call, read = stub.StreamChat(streamed(chat())), 0
-            while read < 40:
-                read += len((await call.read()).events)
+            async for message in call:
+                read += len(message.events)
+                if read >= 40:
+                    break
             call.cancel()
             await stand_in.wait_hung_up()
