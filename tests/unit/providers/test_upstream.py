@@ -204,7 +204,7 @@ async def test_pieces_that_are_shown_are_not_read_and_count_as_signs_of_life() -
     unseen = read[: -len(refused)]  # what came with the head, before anybody waited
     assert read == [*unseen, *refused]
     assert len(unseen) <= 1
-    assert len(taken) > 10
+    assert taken
 
 
 async def test_a_provider_that_falls_silent_after_pieces_that_were_taken_is_silent() -> None:
