@@ -91,6 +91,7 @@ class Answer(httpx.AsyncByteStream):
 
     @override
     async def aclose(self) -> None:
+        self.shortcut = None  # the connection knows this answer until it has another, and must not hold on to a call
         if not self.complete:
             self._parser = None
             self._connection.close()

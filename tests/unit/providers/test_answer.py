@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n"
+OK = HEAD + b"content-length: 2\r\n\r\nok"
 LARGE = 400 * 1024
 
 
@@ -220,6 +221,14 @@ async def test_a_read_given_up_loses_nothing() -> None:
     assert await answer.read() == b"ok"
 
 
+async def test_an_answer_that_is_closed_holds_on_to_nobody() -> None:
+    answer = Wire().answer()
+    answer.shortcut = lambda _: True
+    answer.feed(OK)
+    await answer.aclose()
+    assert answer.shortcut is None
+
+
 class Server:
     """Answers each request on a connection with the next of `answers`; the bytes of one may have a pause in them."""
 
@@ -253,9 +262,6 @@ class Server:
             pass
         finally:
             writer.close()
-
-
-OK = HEAD + b"content-length: 2\r\n\r\nok"
 
 
 async def test_a_provider_that_says_more_than_it_was_asked_is_connected_to_anew() -> None:
