@@ -108,6 +108,7 @@ class UpstreamResponse:
         def shown(piece: bytes) -> bool:
             if not take(piece):
                 return False
+            watch.answered()
             watch.waits()
             return True
 

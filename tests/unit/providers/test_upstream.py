@@ -207,8 +207,9 @@ async def test_pieces_that_are_shown_are_not_read_and_count_as_signs_of_life() -
     assert taken
 
 
-async def test_a_provider_that_falls_silent_after_pieces_that_were_taken_is_silent() -> None:
-    with StandIn(Answer(pieces=[b"a", b"b", b"c"], gap=0.02, hold=True)) as acme:
+@pytest.mark.parametrize("before", [(), (b"",)], ids=["with the head", "after the head"])
+async def test_a_provider_that_falls_silent_after_pieces_that_were_taken_is_silent(before: tuple[bytes, ...]) -> None:
+    with StandIn(Answer(pieces=[*before, b"a", b"b", b"c"], gap=0.02, hold=True)) as acme:
         upstream = client(acme.url, idle_timeout=0.2)
         async with await upstream.send("POST", "/", context=CallContext(), body=b"{}") as response:
             response.shorten(lambda _: True)
