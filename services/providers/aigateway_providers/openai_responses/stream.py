@@ -56,7 +56,7 @@ _PIECE: Final = msgspec.json.Decoder(response.Text)
 class _Item:
     """An output item under way."""
 
-    __slots__ = ("done", "paragraph", "part", "seen", "started")
+    __slots__ = ("done", "early", "paragraph", "part", "seen", "started")
 
     def __init__(self) -> None:
         self.part = -1
@@ -67,6 +67,8 @@ class _Item:
         """Which paragraph of a reasoning item came last."""
         self.started = False
         """Whether its tool call was told."""
+        self.early = ""
+        """Arguments that came before their tool call."""
         self.done = False
 
 
@@ -167,7 +169,8 @@ class StreamTranslator:
     def _delta(self, kind: str, event: _Event, data: bytes, events: list[chat_pb2.ChatEvent]) -> None:
         text = _STRING.decode(event.delta)
         item = self._item(event.output_index)
-        if kind == "arguments" and not item.started:  # of no tool call that was told of: its end tells the whole
+        if kind == "arguments" and not item.started:  # of a tool call that is still to be told of
+            item.early += text
             if self._own:
                 events.append(_native(data))
             return
@@ -230,7 +233,7 @@ class StreamTranslator:
         )
         self._calls += 1
         events.append(chat_pb2.ChatEvent(part=self._part(state), tool_call=start))
-        if given := response.call_arguments(item):
+        if given := response.call_arguments(item) or state.early:
             state.seen = True
             events.append(chat_pb2.ChatEvent(part=state.part, arguments=given))
 

@@ -233,11 +233,17 @@ def test_a_stream_without_its_beginning_is_none() -> None:
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_arguments_of_a_call_that_was_not_told_of_come_with_its_end(own: bool) -> None:  # a parameter
-    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
-    found = events(CREATED, delta("function_call_arguments", "{}", 0), done(0, call), completed(call), own=own)
+@pytest.mark.parametrize("begun", [True, False])
+def test_arguments_before_their_call_come_once_it_is_told_of(own: bool, begun: bool) -> None:  # parameters
+    """By its beginning, or only by its end, which has them whole."""
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": '{"a":1}'}
+    start = [added(0, call | {"arguments": ""}), delta("function_call_arguments", ":1}", 0)] if begun else []
+    found = events(
+        CREATED, delta("function_call_arguments", '{"a"', 0), *start, done(0, call), completed(call), own=own
+    )
     told = [one for one in found if one.WhichOneof("event") in {"tool_call", "arguments"}]
-    assert [one.arguments or one.tool_call.name for one in told] == ["f", "{}"]
+    assert [one.tool_call.name for one in told[:1]] == ["f"]
+    assert "".join(one.arguments for one in told[1:]) == '{"a":1}'
 
 
 @given(st.lists(st.sampled_from([*EVERYTHING, {"type": "error", "message": "m"}, {"x": 1}, {"type": "response.new"}])))
