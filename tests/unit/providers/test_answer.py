@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import aiohttp
 import httpx
 import pytest
+import uvloop
 from aigateway_common.errors import GatewayError
 from aigateway_providers.adapter import CallContext
 from aigateway_providers.answer import Answer
@@ -16,9 +18,11 @@ from aigateway_providers.settings import ProviderSettings
 from aigateway_providers.upstream import Upstream
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
@@ -232,16 +236,21 @@ async def test_an_answer_that_is_closed_holds_on_to_nobody() -> None:
 class Server:
     """Answers each request on a connection with the next of `answers`; the bytes of one may have a pause in them."""
 
-    def __init__(self, *answers: bytes | tuple[bytes, ...]) -> None:
+    def __init__(
+        self, *answers: bytes | tuple[bytes, ...], closing: int = 0, context: ssl.SSLContext | None = None
+    ) -> None:
         self._answers = list(answers)
+        self._closing = closing  # so many of the last answers end their connections
+        self._context = context
         self.connections = 0
         self.url = ""
         self.said = asyncio.Event()
         """All of an answer's bytes were sent."""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
+        scheme = "https" if self._context else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -258,6 +267,8 @@ class Server:
                     await writer.drain()
                     await asyncio.sleep(0.05)
                 self.said.set()
+                if len(self._answers) < self._closing:
+                    break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -306,3 +317,35 @@ async def test_headers_without_end_are_the_providers_fault() -> None:
         with pytest.raises(GatewayError, match="acme sent what is no HTTP answer"):
             await upstream.fetch("POST", "/", context=CallContext(), body=b"{}")
         await upstream.aclose()
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_answers_come_by_tls_as_well(
+    loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces, large, to the end of the connection, and broken off; on one connection where that can be."""
+    for name, content in Authority().issue("127.0.0.1").items():
+        (tmp_path / name).write_bytes(content)
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    serving.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    trusting = ssl.create_default_context(cafile=tmp_path / "ca.crt")
+    monkeypatch.setattr("aigateway_providers.upstream.ssl_context", lambda: trusting)
+    size = 4 * 1024 * 1024
+    pieces = (CHUNKED + b"\r\n2\r\non", b"\r\n2\r\ne \r\n", b"3\r\ntwo\r\n0\r\n\r\n")
+    large = HEAD + b"content-length: %d\r\n\r\n" % size + b"x" * size
+    endless = HEAD + b"connection: close\r\n\r\nto the end"
+
+    async def run() -> None:
+        short = HEAD + b"content-length: 9\r\n\r\nshort"
+        async with Server(pieces, large, OK, endless, short, closing=2, context=serving) as server:
+            upstream = Upstream(ProviderSettings("acme", "openai", server.url, idle_timeout=5.0), {})
+            for body in (b"one two", b"x" * size, b"ok"):
+                assert (await upstream.fetch("POST", "/", context=CallContext(), body=b"{}"))[2] == body
+            assert server.connections == 1
+            assert (await upstream.fetch("POST", "/", context=CallContext(), body=b"{}"))[2] == b"to the end"
+            with pytest.raises(GatewayError, match="acme closed the connection in mid-answer"):
+                await upstream.fetch("POST", "/", context=CallContext(), body=b"{}")
+            await upstream.aclose()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
