@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from aigateway_common.settings import ConfigurationError
 
-from aigateway_launcher import spared
+from aigateway_launcher import grpc_polling, spared
 from aigateway_launcher.admin import budgets, keys, projects, watch
 from aigateway_launcher.options import ConfigOption, DataOption, JsonOption
 
@@ -71,6 +71,7 @@ def up(  # noqa: PLR0913 - one parameter per option
     """Start the gateway: everything in one process, in several workers, or split."""
     gc.disable()  # until the services are up: collecting while modules load takes a sixth of the start
     spared.leave_out()
+    grpc_polling.read_where_it_waits()
     from aigateway_launcher import start  # noqa: PLC0415 - loaded by the command that needs it
     from aigateway_launcher.plan import Overrides  # noqa: PLC0415
 
@@ -95,6 +96,7 @@ def serve(  # noqa: PLR0913 - one parameter per option
     """Start some services in this process; they reach the others by gRPC."""
     gc.disable()  # until the services are up: collecting while modules load takes a sixth of the start
     spared.leave_out()
+    grpc_polling.read_where_it_waits()
     from aigateway_launcher import start  # noqa: PLC0415 - loaded by the command that needs it
     from aigateway_launcher.plan import Overrides  # noqa: PLC0415
 
