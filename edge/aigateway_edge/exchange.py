@@ -126,8 +126,9 @@ class Exchange:
             call.cancel()
 
         put = self.scope.get("extensions", {}).get(outflow.EXTENSION)
+        ignore = self._watched(gone)
         self._sse = SseOut(
-            self._send, self.receive, gone, failure, self.settings.heartbeat_seconds, self._base_headers(), put
+            self._send, failure, self.settings.heartbeat_seconds, self._base_headers(), closed=ignore, put=put
         )
         self._sse.heartbeat = self._shape.heartbeat
         return self._sse

@@ -1,13 +1,14 @@
-"""Writing an event stream to one caller: committing late, keeping it alive, and noticing that the caller has gone.
+"""Writing an event stream to one caller: committing late, and keeping it alive.
 
-The status is committed with the first bytes, so that a failure before them still has its own. One task per stream
-waits for the disconnect and, whenever the stream has been silent for the heartbeat's time, writes a comment; there is
-no timer per record. Not for reading streams: see `aigateway_common.sse`.
+The status is committed with the first bytes, so that a failure before them still has its own. One timer per stream
+looks whether it has been silent for the heartbeat's time, and then has a comment written; there is none per record.
+Not for reading streams: see `aigateway_common.sse`.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from aigateway_common.errors import GatewayError
     from aigateway_common.outflow import Outflow
-    from starlette.types import Receive, Send
+    from starlette.types import Send
 
     from aigateway_edge.errors import Headers
 
@@ -28,21 +29,31 @@ _HEARTBEAT: Final = b": keep-alive\n\n"
 
 
 class SseOut:
-    """One event stream."""
+    """One event stream.
+
+    Args:
+        send: ASGI's.
+        failure: Makes the records that tell of a failure in mid-stream.
+        heartbeat: Seconds of silence after which there is a sign of life.
+        headers: Go with the status.
+        closed: Called once nothing but the end is still to be written.
+        put: Writes at once, where the server can; see `aigateway_common.outflow`.
+    """
 
     __slots__ = (
         "_active",
+        "_beat",
         "_busy",
+        "_closed",
         "_failure",
-        "_gone",
         "_headers",
         "_heartbeat",
         "_lock",
+        "_loop",
         "_put",
-        "_receive",
         "_rest",
         "_send",
-        "_task",
+        "_timer",
         "committed",
         "heartbeat",
     )
@@ -50,19 +61,17 @@ class SseOut:
     def __init__(
         self,
         send: Send,
-        receive: Receive,
-        gone: Callable[[], None],
         failure: Callable[[GatewayError], bytes],
         heartbeat: float,
         headers: Headers,
+        closed: Callable[[], object],
         put: Outflow | None = None,
     ) -> None:
         self._send = send
-        self._receive = receive
-        self._gone = gone
-        self._failure = failure  # how the caller's dialect tells one in mid-stream
+        self._failure = failure
         self._heartbeat = heartbeat
         self._headers = headers
+        self._closed: Callable[[], object] | None = closed
         self._put = put
         self._rest = b""  # what `put` could not write
         self._lock = asyncio.Lock()  # the heartbeat and the stream never commit at once
@@ -72,16 +81,14 @@ class SseOut:
         """What is written into a silent stream."""
         self.committed = False
         """Whether the status has been sent."""
-        self._task: asyncio.Task[None] | None = asyncio.ensure_future(self._watch())
+        self._beat: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(heartbeat, self._look)
 
     async def send(self, data: bytes, headers: Headers | None = None) -> None:
         """Write some records; the first time with the status, and with `headers`."""
         self._active = True
-        if not self.committed:
-            await self._commit(headers or [])
-        self._busy = True
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
-        self._busy = False
+        await self._write(data, headers or [])
 
     def put(self, data: bytes) -> bool:
         """Write some records of a stream whose status is sent, without waiting; False where it is time to `drain`."""
@@ -116,10 +123,22 @@ class SseOut:
         return committed
 
     def close(self) -> None:
-        """Stop watching."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None  # it knows this stream: a cycle for the collector
+        """Give no more signs of life."""
+        if self._closed is None:
+            return
+        self._closed()
+        self._closed = None
+        self._timer.cancel()
+        if self._beat is not None:
+            self._beat.cancel()
+            self._beat = None
+
+    async def _write(self, data: bytes, headers: Headers) -> None:
+        if not self.committed:
+            await self._commit(headers)
+        self._busy = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._busy = False
 
     async def _commit(self, headers: Headers) -> None:
         async with self._lock:
@@ -128,16 +147,12 @@ class SseOut:
                 await self._send({"type": "http.response.start", "status": 200, "headers": all_headers})
                 self.committed = True
 
-    async def _watch(self) -> None:
-        while True:
-            self._active = False
-            try:
-                async with asyncio.timeout(self._heartbeat):
-                    message = await self._receive()
-            except TimeoutError:
-                if not (self._active or self._busy or self._lock.locked()):
-                    await self.send(self.heartbeat)
-                continue
-            if message["type"] == "http.disconnect":
-                self._gone()
-                return
+    def _look(self) -> None:
+        self._timer = self._loop.call_later(self._heartbeat, self._look)
+        if not (self._active or self._busy or self._lock.locked()):
+            self._beat = self._loop.create_task(self._live(), name="sign of life")
+        self._active = False
+
+    async def _live(self) -> None:
+        with suppress(OSError):  # whoever writes the stream learns of it as well
+            await self._write(self.heartbeat, [])
