@@ -24,27 +24,31 @@ _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJK
 """What the name of a header may hold: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2"""
 _VALUE: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 """What its value may hold: https://www.rfc-editor.org/rfc/rfc9110#section-5.5"""
-_CONNECTION: Final = b"connection: "
-_TELLING: Final = (_CONNECTION, b"content-length: ")
-"""How the lines begin that say how long the body is, and whether the connection ends with it."""
+_CONNECTION: Final = b"\r\nconnection: "
+_LENGTH: Final = b"\r\ncontent-length: "
 _MAX_NAMES: Final = 256
 _BODILESS: Final = frozenset({204, 304})
 
 
 class _Beginnings(dict[bytes, bytes]):
-    """How the line of each header begins, by its name; one that was seen is not looked through again."""
+    """The end of a line and how a header's begins, by its name; one that was seen is not looked through again."""
 
     def __missing__(self, name: bytes) -> bytes:
         """Raises RuntimeError for what is no name."""
         if not name or name.translate(None, _TOKEN):
             raise RuntimeError("the name of a header holds what no name has")
-        beginning = b"%b: " % name.lower()
+        beginning = b"\r\n%b: " % name.lower()
         if len(self) < _MAX_NAMES:
             self[name] = beginning
         return beginning
 
 
 _beginnings: Final = _Beginnings()
+
+
+def _value(head: bytes, beginning: bytes) -> bytes:
+    """What follows `beginning`, which must be there, up to the end of its line."""
+    return head[head.index(beginning) + len(beginning) :].partition(b"\r\n")[0]
 
 
 class Answer:
@@ -86,32 +90,23 @@ class Answer:
 
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         cycle = self._cycle
-        fields = [*cycle.default_headers, *headers]
-        if b"".join([value for _, value in fields]).translate(None, _VALUE):
-            raise RuntimeError("the value of a header holds what no value has")
         beginnings = _beginnings
-        lines = [beginnings[name] + value for name, value in fields]
-        telling = [line for line in lines if line.startswith(_TELLING)]
-        self._left = self._length(telling)
+        lines = [beginnings[name] + value for name, value in (*cycle.default_headers, *headers)]
+        head = b"".join(lines)
+        if len(head.translate(None, _VALUE)) != 2 * len(lines):
+            raise RuntimeError("the value of a header holds what no value has")
+        self._left = int(_value(head, _LENGTH)) if _LENGTH in head else None
         if self._left is None and (status in _BODILESS or cycle.scope["method"] == "HEAD"):
             self._left = 0
         elif self._left is None:
-            lines.append(b"transfer-encoding: chunked")
-        if not cycle.keep_alive and not any(line.startswith(_CONNECTION) for line in telling):
-            lines.append(b"connection: close")
-        self._head = b"\r\n".join([STATUS_LINE[status][:-2], *lines, b"\r\n"])
+            head += b"\r\ntransfer-encoding: chunked"
+        if _CONNECTION in head:
+            cycle.keep_alive = cycle.keep_alive and b"close" not in _value(head, _CONNECTION).lower()
+        elif not cycle.keep_alive:
+            head += b"\r\nconnection: close"
+        self._head = b"%b%b\r\n\r\n" % (STATUS_LINE[status][:-2], head)
         self._begun = True
         cycle.waiting_for_100_continue = False
-
-    def _length(self, telling: list[bytes]) -> int | None:
-        """The length that the headers give the body; notes what they say of the connection."""
-        length: int | None = None
-        for line in telling:
-            if not line.startswith(_CONNECTION):
-                length = int(line.partition(b":")[2])
-            elif b"close" in line.lower():
-                self._cycle.keep_alive = False
-        return length
 
     def _write(self, body: bytes, *, more: bool) -> None:
         cycle, transport = self._cycle, self._cycle.transport
