@@ -70,8 +70,8 @@ class Hold:
         """Note what was counted."""
         self._taken = taken
         self._tokens = [charge for charge in charges if charge.kind == "tokens"]
-        self.requests = _tightest("requests", taken, charges)
-        self.tokens = _tightest("tokens", taken, charges)
+        left = _tightest(taken, charges)
+        self.requests, self.tokens = left.get("requests"), left.get("tokens")
 
     def end(self) -> None:
         """Give back what was not used, or charge what was used beyond it."""
@@ -152,19 +152,19 @@ def _one_call(subject: str, limit: int) -> Charge:
     return Charge(subject, "requests", limit, 1)
 
 
-def _tightest(kind: Kind, taken: Taken, charges: list[Charge]) -> gateway_service_pb2.LimitState | None:
-    """What is left of the limit of `kind` that is nearest to its end."""
-    found: tuple[Charge, Reading] | None = None
-    least = 0
+def _tightest(taken: Taken, charges: list[Charge]) -> dict[Kind, LimitState]:
+    """What is left of the limit of each kind that is nearest to its end."""
+    found: dict[Kind, tuple[int, Charge, Reading]] = {}
+    granted = taken.granted
     for charge, reading in zip(charges, taken.readings, strict=True):
-        if charge.kind == kind:
-            left = charge.limit - reading.used - (charge.cost if taken.granted else 0)
-            if found is None or left < least:
-                found, least = (charge, reading), left
-    if found is None:
-        return None
-    charge, reading = found
-    return _state(charge.limit, reading.plus(charge.cost) if taken.granted else reading)
+        kind = charge.kind
+        left = charge.limit - reading.used - (charge.cost if granted else 0)
+        if kind not in found or left < found[kind][0]:
+            found[kind] = (left, charge, reading)
+    return {
+        kind: _state(charge.limit, reading.plus(charge.cost) if granted else reading)
+        for kind, (_, charge, reading) in found.items()
+    }
 
 
 def _state(limit: int, reading: Reading) -> gateway_service_pb2.LimitState:
@@ -179,16 +179,15 @@ def _refusal(taken: Taken, charges: list[Charge]) -> GatewayError:
         if reading.used + charge.cost > charge.limit
     ]
     details: dict[str, str] = {}
-    shown = {kind: _tightest(kind, taken, charges) for kind in ("requests", "tokens")}
+    shown = _tightest(taken, charges)
     for charge, reading in refused:  # the limit that refused is the one to show
         shown[charge.kind] = _state(charge.limit, reading)
     for kind, state in shown.items():
-        if state is not None:
-            details |= {
-                f"limit_{kind}": str(state.limit),
-                f"remaining_{kind}": str(state.remaining),
-                f"reset_{kind}_ms": str(state.reset_ms),
-            }
+        details |= {
+            f"limit_{kind}": str(state.limit),
+            f"remaining_{kind}": str(state.remaining),
+            f"reset_{kind}_ms": str(state.reset_ms),
+        }
     metrics.limited(refused[0][0].kind)
     for charge, _ in refused:
         if charge.cost > charge.limit:
