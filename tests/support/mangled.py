@@ -62,6 +62,10 @@ class Wire:
     pieces: Sequence[bytes]
     closed: bool = field(default=False, init=False)
 
+    @property
+    def media_type(self) -> str:
+        return self.headers.get("content-type", "").partition(";")[0]
+
     async def send(self, *_: object, **__: object) -> Self:
         return self
 

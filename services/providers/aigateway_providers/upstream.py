@@ -49,7 +49,7 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 class UpstreamResponse:
     """An answer whose status is known and whose body is still to be read. Close it, or use it as a context manager."""
 
-    __slots__ = ("_encoded", "_head", "_place", "_settings", "_stream", "_watch", "status")
+    __slots__ = ("_encoded", "_head", "_place", "_settings", "_stream", "_watch", "media_type", "status")
 
     def __init__(
         self,
@@ -65,8 +65,16 @@ class UpstreamResponse:
         self._place: asyncio.Semaphore | None = place
         self._settings = settings
         self._watch = watch
-        self._encoded = any(name.lower() == b"content-encoding" for name, _ in head)
+        self._encoded = False
         self.status = status
+        self.media_type = ""
+        """What the body says it is, such as `text/event-stream`: in lower case, without parameters; may be empty."""
+        for name, value in head:
+            lowered = name.lower()
+            if lowered == b"content-type":
+                self.media_type = value.partition(b";")[0].strip().lower().decode("latin-1")
+            elif lowered == b"content-encoding":
+                self._encoded = True
 
     @property
     def headers(self) -> Mapping[str, str]:

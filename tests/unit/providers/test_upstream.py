@@ -73,6 +73,22 @@ async def test_a_compressed_answer_is_undone(method: str) -> None:
         await upstream.aclose()
 
 
+@pytest.mark.parametrize(
+    ("named", "known"),
+    [
+        ({"Content-Type": "Application/JSON; charset=UTF-8"}, "application/json"),
+        ({"content-type": "text/event-stream"}, "text/event-stream"),
+        ({}, ""),
+    ],
+)
+async def test_an_answer_says_what_it_is(method: str, named: dict[str, str], known: str) -> None:
+    with StandIn(Answer(200, named, [b"hello"])) as acme:
+        upstream = client(acme.url)
+        async with await upstream.send(method, "/", context=CallContext()) as response:
+            assert response.media_type == known
+        await upstream.aclose()
+
+
 async def test_chunks_arrive_as_they_are_sent() -> None:
     with StandIn(Answer.sse({"n": 1}, {"n": 2}, gap=0.05)) as acme:
         upstream = client(acme.url)

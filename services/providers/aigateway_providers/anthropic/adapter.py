@@ -95,7 +95,7 @@ class AnthropicAdapter:
         async with opened as answer:
             if answer.status != 200:
                 raise errors.from_answer(self._name, answer.status, answer.headers, await answer.read())
-            if "event-stream" not in answer.headers.get("content-type", ""):
+            if "event-stream" not in answer.media_type:
                 raise self._misread(await answer.read(), answer.status)
             async for events in self._events(answer, sent):
                 yield events

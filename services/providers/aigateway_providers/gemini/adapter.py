@@ -106,7 +106,7 @@ class GeminiAdapter:
         notes = report.settle()
         path = _path(call.model, "streamGenerateContent") + "?alt=sse"
         async with await self._upstream.send("POST", path, context=context, body=body) as answer:
-            reader = records.reader(answer.headers)
+            reader = records.reader(answer.media_type)
             if answer.status >= 400:
                 raise errors.from_body(self._name, answer.status, await answer.read(), answer.headers)
             if reader is None:

@@ -7,13 +7,10 @@ drop the query. Each record is one JSON text; what it means is `stream`'s busine
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from aigateway_common.errors import GatewayError
 from aigateway_common.sse import MAX_RECORD_BYTES, SSEReader
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _MARK: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["{}\[\]]', re.DOTALL)
 """A string that has arrived whole, the beginning of another, or a bracket."""
@@ -32,12 +29,11 @@ class Records(Protocol):
         """The record that the end of the answer completes, if one is open and complete."""
 
 
-def reader(headers: Mapping[str, str]) -> Records | None:
-    """A reader for an answer with these headers; None when it is neither an event stream nor JSON."""
-    kind = headers.get("content-type", "text/event-stream").partition(";")[0].strip().lower()
-    if kind == "application/json":
+def reader(media_type: str) -> Records | None:
+    """A reader for an answer of this type; None when it is neither an event stream, which one without is, nor JSON."""
+    if media_type == "application/json":
         return ArrayRecords()
-    return EventRecords() if kind == "text/event-stream" else None
+    return EventRecords() if media_type in {"", "text/event-stream"} else None
 
 
 class EventRecords:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _RESPONSES: Final = message_pb2.DIALECT_OPENAI_RESPONSES
 _STUMBLED: Final = (*upstream_errors.UNREADABLE, AttributeError)
 """What the translators raise for an answer that is no answer of OpenAI's API."""
+_NO_EVENTS: Final = frozenset({"application/json", "text/html"})
 _END_SECONDS: Final = 0.5
 """How long a host may take to end a stream that it called complete; past it the connection is not used again."""
 
@@ -178,8 +179,7 @@ class OpenAICompatAdapter:
 
     async def _expect_events(self, answer: UpstreamResponse) -> None:
         """Raise what the answer says unless it is an event stream; hosts that name no type are taken at their word."""
-        kind = answer.headers.get("content-type", "")
-        if answer.status < 300 and not kind.startswith(("application/json", "text/html")):
+        if answer.status < 300 and answer.media_type not in _NO_EVENTS:
             return
         content = await answer.read()
         if answer.status >= 300:
