@@ -32,6 +32,11 @@ async def consume(call: aio.UnaryStreamCall[Any, Any], take: Callable[[Any], boo
     return True
 
 
+async def comes(call: aio.UnaryStreamCall[Any, Any], seconds: float) -> bool | None:
+    """Whether the next message of `call`, or its end, comes by then; None on the wire, where only reading tells."""
+    return await call.comes(seconds) if isinstance(call, StreamCall) else None
+
+
 def putter(context: aio.ServicerContext[Any, Any]) -> Callable[[Any], bool] | None:
     """What writes a message without waiting, and answers whether there is room for more; None on the wire.
 

@@ -6,7 +6,6 @@ Not for which attempts are made (`pursuit`) nor for what one sends and brings ba
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +19,7 @@ from aigateway_router.attempts import Attempt
 from aigateway_router.provider_errors import from_provider, unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from aigateway.v1 import tokens_pb2, usage_service_pb2
 
@@ -97,30 +96,9 @@ class Guard:
         errand.begun = True
         return attempt, span
 
-    @contextmanager
-    def watching(self, call: Call, attempt: Attempt, span: Span, guess: Guess) -> Iterator[None]:
+    def watching(self, call: Call, attempt: Attempt, span: Span, guess: Guess) -> Watching:
         """Whatever ends the attempt badly becomes one GatewayError (or stays a cancellation), recorded once."""
-        try:
-            yield
-        except asyncio.CancelledError as cancelled:
-            if not (_is_leaving() or isinstance(cancelled, CallerLeftError)):
-                error = unreachable(attempt.provider)
-                self._failed(attempt, span, error, guess)
-                raise error from cancelled
-            self._failed(attempt, span, _left(call), guess)
-            raise
-        except aio.AioRpcError as failure:
-            own_timeout = self._default_timeout if call.remaining() is None else None
-            error = from_provider(failure, attempt.provider, own_timeout=own_timeout)
-            self._failed(attempt, span, error, guess)
-            raise error from failure
-        except GatewayError as error:
-            error.details.setdefault("provider", attempt.provider)
-            self._failed(attempt, span, error, guess)
-            raise
-        except Exception:
-            self._failed(attempt, span, GatewayError("INTERNAL", "a fault of the gateway"), guess)
-            raise
+        return Watching(self, call, attempt, span, guess)
 
     def timeout(self, call: Call) -> float:
         """Seconds left for the provider. Raises GatewayError DEADLINE_EXCEEDED when there are none."""
@@ -131,11 +109,55 @@ class Guard:
             raise GatewayError("DEADLINE_EXCEEDED", "the deadline of the call passed")
         return remaining
 
-    def _failed(self, attempt: Attempt, span: Span, error: GatewayError, guess: Guess) -> None:
+    def failed(self, attempt: Attempt, span: Span, error: GatewayError, guess: Guess) -> None:
+        """Note how an attempt failed."""
         span.end(error)
         if not attempt.recorded:
             attempt.usage = guess(error)
             self.emitter.failed(attempt, error)
+
+    def of_provider(self, call: Call, attempt: Attempt, failure: aio.AioRpcError) -> GatewayError:
+        """The error behind that of an adapter's call."""
+        own_timeout = self._default_timeout if call.remaining() is None else None
+        return from_provider(failure, attempt.provider, own_timeout=own_timeout)
+
+
+class Watching:
+    """A context manager, see `Guard.watching`."""
+
+    __slots__ = ("_attempt", "_call", "_guard", "_guess", "_span")
+
+    def __init__(self, guard: Guard, call: Call, attempt: Attempt, span: Span, guess: Guess) -> None:
+        self._guard = guard
+        self._call = call
+        self._attempt = attempt
+        self._span = span
+        self._guess = guess
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, ended: BaseException | None, trace: object) -> None:
+        if ended is None:
+            return
+        attempt = self._attempt
+        instead: GatewayError | None = None
+        if isinstance(ended, asyncio.CancelledError):
+            if not (_is_leaving() or isinstance(ended, CallerLeftError)):
+                instead = unreachable(attempt.provider)
+            error = instead or _left(self._call)
+        elif isinstance(ended, aio.AioRpcError):
+            error = instead = self._guard.of_provider(self._call, attempt, ended)
+        elif isinstance(ended, GatewayError):
+            ended.details.setdefault("provider", attempt.provider)
+            error = ended
+        elif isinstance(ended, Exception):
+            error = GatewayError("INTERNAL", "a fault of the gateway")
+        else:
+            return
+        self._guard.failed(attempt, self._span, error, self._guess)
+        if instead is not None:
+            raise instead from ended
 
 
 def metadata(call: Call, span: Span) -> tuple[tuple[str, str], ...]:

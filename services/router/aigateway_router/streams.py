@@ -112,14 +112,19 @@ class Stream:
             self._held.extend(message.events)
             if self.state.has_content or len(self._held) >= _MAX_UNSHOWN:
                 return
-            # A task, since a read that is cancelled cancels the whole call.
-            self._reading = asyncio.ensure_future(self._read())
-            await asyncio.wait((self._reading,), timeout=patience - loop.time())
-            if not self._reading.done():
+            if not await self._comes(patience - loop.time()):
                 return
-            message, self._reading = self._reading.result(), None
+            message, self._reading = await (self._reading or self._read()), None
         self._ended = True
         self.state.check_ended()
+
+    async def _comes(self, seconds: float) -> bool:
+        """Whether the next message, or the end, comes by then; reading goes on where it does not."""
+        if self._rpc is not None and (comes := await streaming.comes(self._rpc, seconds)) is not None:
+            return comes
+        self._reading = asyncio.ensure_future(self._read())  # a read that is cancelled cancels the whole call
+        await asyncio.wait((self._reading,), timeout=seconds)
+        return self._reading.done()
 
     async def _forward(self, outlet: _Outlet) -> None:
         """Forward every message as it comes, and hold back the end until its usage event is kept.

@@ -12,7 +12,7 @@ import pytest
 from aigateway.v1 import gateway_service_pb2, gateway_service_pb2_grpc
 from aigateway_common.health import Health
 from aigateway_common.inprocess import InProcessChannel, InProcessServer, rpc, server
-from aigateway_common.streaming import consume
+from aigateway_common.streaming import comes, consume
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -72,6 +72,48 @@ async def test_a_writer_is_never_more_than_the_buffer_ahead() -> None:
         await asyncio.sleep(0)
         assert written <= count + rpc.BUFFER
     call.cancel()
+
+
+async def test_a_client_learns_whether_something_comes_without_taking_it() -> None:
+    going_on, started = asyncio.Event(), asyncio.Event()
+
+    async def stream(request: Any, context: Any) -> None:
+        started.set()
+        await context.send_initial_metadata(())  # wakes the client up, and is nothing to read
+        await going_on.wait()
+        await context.write(MESSAGE)
+
+    _, stub = await serve(StreamChat=stream)
+    call = stub.StreamChat(STREAM)
+    assert await comes(call, 0.02) is False
+    assert started.is_set()
+    coming = asyncio.ensure_future(comes(call, 60))
+    await asyncio.sleep(0)
+    going_on.set()
+    assert await coming is True
+    assert await comes(call, 0) is True
+    assert await call.read() is MESSAGE
+    assert await comes(call, 60) is True  # the end
+    assert await call.read() is aio.EOF
+
+
+async def test_giving_up_to_learn_whether_something_comes_cancels_the_call_as_reading_does() -> None:
+    cancelled = asyncio.Event()
+
+    async def stream(request: Any, context: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    _, stub = await serve(StreamChat=stream)
+    call = stub.StreamChat(STREAM)
+    assert await comes(call, 0.01) is False
+    coming = asyncio.ensure_future(comes(call, 60))
+    await asyncio.sleep(0)
+    coming.cancel()
+    await cancelled.wait()
+    assert call.cancelled()
 
 
 async def test_a_writer_is_as_little_ahead_of_one_who_takes_messages_at_once() -> None:

@@ -13,6 +13,7 @@ from grpc import aio
 from typing_extensions import override
 
 from aigateway_common.inprocess import metadata
+from aigateway_common.inprocess.rpc import wake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator
@@ -152,6 +153,31 @@ class StreamCall(_Call, aio.UnaryStreamCall[Any, Any]):
                 self.cancel()
                 raise
         return rpc.take()
+
+    async def comes(self, seconds: float) -> bool:
+        """Whether the next message or the end comes within `seconds`; neither is taken."""
+        rpc = self._rpc
+        if self._ready():
+            return True
+        late: list[bool] = []
+
+        def passed() -> None:
+            late.append(True)
+            wake(rpc.waiters)
+
+        timer = rpc.loop.call_later(seconds, passed)
+        try:
+            while not (late or self._ready()):
+                await rpc.park()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        finally:
+            timer.cancel()
+        return self._ready()
+
+    def _ready(self) -> bool:
+        return bool(self._rpc.buffer) or self._rpc.outcome is not None
 
     async def consume(self, take: Callable[[Any], bool]) -> bool:
         """Hand messages to `take` until it answers False; see `aigateway_common.streaming`."""

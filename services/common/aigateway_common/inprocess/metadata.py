@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from grpc import aio
 
@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Pairs = tuple[tuple[str, str | bytes], ...]
+
+_MAX_KEYS: Final = 256
+_keys: Final[set[str]] = set()
+"""Keys of text that were seen: one is looked through once."""
 
 
 def pairs(metadata: Iterable[Any] | None) -> Pairs:
@@ -19,7 +23,15 @@ def pairs(metadata: Iterable[Any] | None) -> Pairs:
     """
     if not metadata:
         return ()
-    return tuple([_pair(key, value) for key, value in metadata])
+    keys = _keys
+    return tuple(
+        [
+            (key, value)
+            if key in keys and isinstance(value, str) and value.isascii() and value.isprintable()
+            else _pair(key, value)
+            for key, value in metadata
+        ]
+    )
 
 
 def _pair(key: str, value: str | bytes) -> tuple[str, str | bytes]:
@@ -32,6 +44,8 @@ def _pair(key: str, value: str | bytes) -> tuple[str, str | bytes]:
     text = value.decode("latin-1") if isinstance(value, bytes) else value
     if not (text.isascii() and text.isprintable()):
         raise aio.InternalError(f"the metadata value of `{key}` is not printable ASCII")
+    if len(_keys) < _MAX_KEYS:
+        _keys.add(key)
     return (key, text)
 
 
