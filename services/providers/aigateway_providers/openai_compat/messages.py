@@ -104,6 +104,10 @@ class MessageWriter:
         return None
 
     def _message(self, message: message_pb2.Message, field: str, written: list[Json]) -> None:
+        if (words := _words(message)) is not None:
+            self._attach(written)
+            written.append({"role": self._role(message, field), "content": words})
+            return
         turn = _Turn([], [], [], {}, listed=message.content_shape == message_pb2.CONTENT_SHAPE_LIST)
         for part, path in paths.of_parts(message, field):
             self._part(part, turn, path)
@@ -271,6 +275,17 @@ class MessageWriter:
             self._report.dropped(field, "this model takes no earlier reasoning")
             return
         turn.extra[name] = f"{turn.extra.get(name, '')}{part.reasoning.text}"
+
+
+def _words(message: message_pb2.Message) -> str | None:
+    """The text of a message that is nothing but one, as most are; None for any other."""
+    parts = message.parts
+    if len(parts) != 1 or message.content_shape == message_pb2.CONTENT_SHAPE_LIST:
+        return None
+    part = parts[0]
+    if part.WhichOneof("kind") != "text" or message.name or message.extra_json or part.extra_json:
+        return None
+    return None if part.HasField("cache_control") else part.text.text
 
 
 def _set_content(out: Json, turn: _Turn, shape: message_pb2.ContentShape.ValueType) -> None:

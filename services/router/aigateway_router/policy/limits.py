@@ -162,13 +162,13 @@ def _tightest(taken: Taken, charges: list[Charge]) -> dict[Kind, LimitState]:
         if kind not in found or left < found[kind][0]:
             found[kind] = (left, charge, reading)
     return {
-        kind: _state(charge.limit, reading.plus(charge.cost) if granted else reading)
-        for kind, (_, charge, reading) in found.items()
+        kind: _state(left, charge.limit, reading.plus(charge.cost) if granted else reading)
+        for kind, (left, charge, reading) in found.items()
     }
 
 
-def _state(limit: int, reading: Reading) -> gateway_service_pb2.LimitState:
-    return LimitState(limit=limit, remaining=reading.remaining(limit), reset_ms=math.ceil(reading.reset() * 1000))
+def _state(left: int, limit: int, reading: Reading) -> LimitState:
+    return LimitState(limit=limit, remaining=max(0, left), reset_ms=math.ceil(reading.reset() * 1000))
 
 
 def _refusal(taken: Taken, charges: list[Charge]) -> GatewayError:
@@ -181,7 +181,7 @@ def _refusal(taken: Taken, charges: list[Charge]) -> GatewayError:
     details: dict[str, str] = {}
     shown = _tightest(taken, charges)
     for charge, reading in refused:  # the limit that refused is the one to show
-        shown[charge.kind] = _state(charge.limit, reading)
+        shown[charge.kind] = _state(charge.limit - reading.used, charge.limit, reading)
     for kind, state in shown.items():
         details |= {
             f"limit_{kind}": str(state.limit),

@@ -36,10 +36,6 @@ class Reading(NamedTuple):
         """The counter after `cost` more."""
         return Reading(self.previous, self.current + cost, self.elapsed)
 
-    def remaining(self, limit: int) -> int:
-        """What is left of `limit`."""
-        return max(0, limit - self.used)
-
     def reset(self) -> float:
         """Seconds until all of a limit is there again, when nothing more is counted."""
         if self.current:

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from aigateway.v1 import chat_pb2, message_pb2
 from aigateway_common.errors import GatewayError
+from aigateway_providers.openai_compat import messages as written
 from aigateway_providers.openai_compat.profiles import PROFILES
 from aigateway_providers.openai_compat.request import to_body
+from hypothesis import given
+from hypothesis import strategies as st
 
 OPENAI_CHAT = message_pb2.DIALECT_OPENAI_CHAT
 BROKEN = message_pb2.Tool(function=message_pb2.FunctionTool(name="f", parameters_json=b"{}}"))
@@ -520,3 +523,42 @@ def test_earlier_reasoning_goes_to_models_that_take_it() -> None:
     dropped = ["messages[0].reasoning_content dropped"]
     assert messages(turn, host="groq", model="llama-3.1-8b-instant") == ([bare], dropped)
     assert messages(turn) == ([bare], dropped)
+
+
+_PARTS = st.sampled_from(
+    [
+        text("Hi"),
+        text(""),
+        text("Hi", extra_json=b'{"x":1}'),
+        text("Hi", cache_control=message_pb2.CacheControl()),
+        text("Hi", provider_state=message_pb2.ProviderState()),
+        message_pb2.Part(refusal=message_pb2.RefusalPart(text="No")),
+        message_pb2.Part(image=message_pb2.ImagePart(media=message_pb2.Media(url="https://a.example/b.png"))),
+        message_pb2.Part(tool_result=message_pb2.ToolResult(call_id="c", content=[text("4")])),
+        message_pb2.Part(),
+    ]
+)
+_MESSAGES = st.builds(
+    message_pb2.Message,
+    role=st.sampled_from(message_pb2.Role.values()),
+    parts=st.lists(_PARTS, max_size=2),
+    name=st.sampled_from(["", "ada"]),
+    content_shape=st.sampled_from(message_pb2.ContentShape.values()),
+    extra_json=st.sampled_from([b"", b'{"annotations":[1]}']),
+)
+
+
+@given(st.lists(_MESSAGES, max_size=3), st.sampled_from(["openai", "groq"]))
+def test_a_message_of_one_text_is_written_as_the_rules_for_all_messages_have_it(
+    given_messages: list[message_pb2.Message], host: str
+) -> None:
+    def result() -> object:
+        try:
+            return messages(*given_messages, host=host)
+        except GatewayError as error:
+            return str(error)
+
+    short = result()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(written, "_words", lambda _: None)
+        assert result() == short
