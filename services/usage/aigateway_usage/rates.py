@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from aigateway_usage.tables import INPUT_CLASSES, OUTPUT_CLASSES
+from aigateway_usage.tables import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES, TOKEN_SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MILLION: Final = Decimal(1_000_000)
 _NOTHING: Final = Decimal(0)
+_inputs: Final = itemgetter(*INPUT_CLASSES)
+_outputs: Final = itemgetter(*OUTPUT_CLASSES)
+_PLAIN: Final = frozenset({"input_uncached", "output_text"})
+_special: Final = itemgetter(*[name for name in (*TOKEN_CLASSES, *TOKEN_SPLITS) if name not in _PLAIN])
+"""All counts but those of plain text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +66,16 @@ def cost(rates: Rates, tokens: Mapping[str, int | None], *, has_output: bool) ->
 
     `has_output` is False for embeddings, which have no output to count.
     """
-    if not _known(tokens, INPUT_CLASSES) or (has_output and not _known(tokens, OUTPUT_CLASSES)):
+    inputs = _inputs(tokens)
+    if not _known(inputs) or (has_output and not _known(_outputs(tokens))):
         return None
-    prompt = sum(tokens[name] or 0 for name in INPUT_CLASSES)
+    prompt = sum(filter(None, inputs))
     total = _NOTHING
-    for count, price in (*_input(rates, tokens), *_output(rates, tokens)):
+    if any(_special(tokens)):
+        parts = (*_input(rates, tokens), *_output(rates, tokens))
+    else:  # as nearly always
+        parts = ((tokens["input_uncached"] or 0, rates.input), (tokens["output_text"] or 0, rates.output))
+    for count, price in parts:
         if not count:
             continue
         if price is None:
@@ -93,8 +104,8 @@ def most(rates: Rates, input_tokens: int, output_tokens: int) -> Decimal | None:
     return total / _MILLION
 
 
-def _known(tokens: Mapping[str, int | None], classes: tuple[str, ...]) -> bool:
-    return any(tokens[name] is not None for name in classes)
+def _known(counts: tuple[int | None, ...]) -> bool:
+    return counts.count(None) < len(counts)
 
 
 def _input(rates: Rates, tokens: Mapping[str, int | None]) -> tuple[tuple[int, Price | None], ...]:

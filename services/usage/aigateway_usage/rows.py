@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from aigateway.v1 import tokens_pb2, usage_service_pb2
@@ -46,7 +47,10 @@ _TEXTS: Final = (
     "finish_reason",
     "fallback_from",
 )
+_texts: Final = attrgetter(*_TEXTS)
+_measured: Final = attrgetter("duration_us", "first_event_us", "upstream_status")
 _TOKENS: Final = (*TOKEN_CLASSES, *TOKEN_SPLITS)
+_NO_TOKENS: Final[Mapping[str, None]] = dict.fromkeys(_TOKENS)
 
 
 def to_row(attempt: usage_service_pb2.Attempt, index: int) -> Row:
@@ -72,11 +76,15 @@ def to_row(attempt: usage_service_pb2.Attempt, index: int) -> Row:
         "trace_id": _clean(attempt.trace_id, 32) or None,
         "hedge": attempt.hedge,
     }
-    for name in _TEXTS:
-        row[name] = _clean(getattr(attempt, name)) or None
+    row.update(zip(_TEXTS, _cleaned(_texts(attempt)), strict=True))
+    row.update(_NO_TOKENS)
     usage = attempt.usage
-    for name in _TOKENS:
-        row[name] = _tokens(usage, name, index)
+    for field, count in usage.ListFields():
+        name = field.name
+        if name in _NO_TOKENS:
+            if count < 0:
+                raise _bad(index, f"usage.{name}", "may not be negative")
+            row[name] = count
     row["usage_estimated"] = usage.estimated
     row["native_usage"] = _native(usage.native_json, index)
     row["cost_usd"] = row["price_source"] = None
@@ -118,28 +126,22 @@ def _check(attempt: usage_service_pb2.Attempt, index: int) -> None:
         raise _bad(index, "event_id", "is missing")
     if len(attempt.event_id) > MAX_EVENT_ID or not attempt.event_id.isascii() or not attempt.event_id.isprintable():
         raise _bad(index, "event_id", f"must be at most {MAX_EVENT_ID} printable ASCII characters")
-    for name in ("request_id", "provider"):
-        if not getattr(attempt, name):
-            raise _bad(index, name, "is missing")
+    if not attempt.request_id:
+        raise _bad(index, "request_id", "is missing")
+    if not attempt.provider:
+        raise _bad(index, "provider", "is missing")
     if attempt.operation not in OPERATIONS:
         raise _bad(index, "operation", "is missing or unknown")
     if attempt.status not in STATUSES:
         raise _bad(index, "status", "is missing or unknown")
-    for name in ("attempt", "started_at_us"):
-        if getattr(attempt, name) < 1:
-            raise _bad(index, name, "must be 1 or more")
-    for name in ("duration_us", "first_event_us", "upstream_status"):
-        if getattr(attempt, name) < 0:
-            raise _bad(index, name, "may not be negative")
-
-
-def _tokens(usage: tokens_pb2.TokenUsage, name: str, index: int) -> int | None:
-    if not usage.HasField(name):  # type: ignore[arg-type] # a name from the list of its fields
-        return None
-    count: int = getattr(usage, name)
-    if count < 0:
-        raise _bad(index, f"usage.{name}", "may not be negative")
-    return count
+    if attempt.attempt < 1:
+        raise _bad(index, "attempt", "must be 1 or more")
+    if attempt.started_at_us < 1:
+        raise _bad(index, "started_at_us", "must be 1 or more")
+    if min(_measured(attempt)) < 0:
+        for name in ("duration_us", "first_event_us", "upstream_status"):
+            if getattr(attempt, name) < 0:
+                raise _bad(index, name, "may not be negative")
 
 
 def _native(value: bytes, index: int) -> str | None:
@@ -147,6 +149,13 @@ def _native(value: bytes, index: int) -> str | None:
         return value.decode().replace("\0", "\N{REPLACEMENT CHARACTER}") or None
     except UnicodeDecodeError as error:
         raise _bad(index, "usage.native_json", "is not UTF-8") from error
+
+
+def _cleaned(texts: tuple[str, ...]) -> list[str | None]:
+    """Each of `texts` as `_clean` has it; None for an empty one."""
+    if len(together := "".join(texts)) <= MAX_TEXT and "\0" not in together:
+        return [text or None for text in texts]
+    return [_clean(text) or None for text in texts]
 
 
 def _clean(text: str, limit: int = MAX_TEXT) -> str:
