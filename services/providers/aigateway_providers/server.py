@@ -83,17 +83,19 @@ class _Call:
         self.context = CallContext(request_id=_request_id(metadata))
         name = f"{operation} {model}" if model else operation
         self._span: Span = telemetry.span(name, kind=SpanKind.CLIENT, parent=metadata)
-        self._span.set(attributes.OPERATION, operation)
-        self._span.set(attributes.PROVIDER, attributes.provider_name(provider))
-        self._span.set(attributes.REQUEST_MODEL, model or None)
+        if self._span.recording:
+            self._span.set(attributes.OPERATION, operation)
+            self._span.set(attributes.PROVIDER, attributes.provider_name(provider))
+            self._span.set(attributes.REQUEST_MODEL, model or None)
         logs.bind(request_id=self.context.request_id, trace_id=self._span.trace_id, span_id=self._span.span_id)
 
     def timing(self) -> chat_pb2.CallTiming:
         """Where the time went up to now."""
         upstream = self.context.upstream_ns
         own = max(0, time.perf_counter_ns() - self._started - upstream)
-        self._span.set(attributes.UPSTREAM_TIME, upstream / 1e9)
-        self._span.set(attributes.ADAPTER_TIME, own / 1e9)
+        if self._span.recording:
+            self._span.set(attributes.UPSTREAM_TIME, upstream / 1e9)
+            self._span.set(attributes.ADAPTER_TIME, own / 1e9)
         metrics.overhead("adapter", own / 1e9)
         return chat_pb2.CallTiming(upstream_us=upstream // 1000, adapter_us=own // 1000)
 
@@ -111,6 +113,8 @@ class _Call:
 
     def used(self, usage: tokens_pb2.TokenUsage) -> None:
         """Note the tokens."""
+        if not self._span.recording:
+            return
         cache_write = usage.input_cache_write_5m + usage.input_cache_write_1h
         prompt = usage.input_uncached + usage.input_cache_read + cache_write + usage.tool_use_prompt
         self._span.set(attributes.INPUT_TOKENS, prompt)

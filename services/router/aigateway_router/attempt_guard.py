@@ -76,9 +76,10 @@ class Guard:
         self.emitter.admit()
         call, target = errand.call, errand.target
         span = self._telemetry.span(f"attempt {target.provider}", kind=SpanKind.INTERNAL, parent=call.span)
-        span.set(attributes.ATTEMPT, errand.number)
-        span.set(attributes.PROVIDER, attributes.provider_name(target.provider))
-        span.set(attributes.REQUEST_MODEL, target.model)
+        if span.recording:
+            span.set(attributes.ATTEMPT, errand.number)
+            span.set(attributes.PROVIDER, attributes.provider_name(target.provider))
+            span.set(attributes.REQUEST_MODEL, target.model)
         attempt = Attempt(
             request_id=call.request_id,
             key_id=call.key_id,

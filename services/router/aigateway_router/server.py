@@ -274,8 +274,9 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
             raise self._routes.not_found(call.model, allowed.names(call.caller, await self._catalog.ids()))
         allowed.check(call.caller, call.model, target)
         call.provider = target.provider
-        call.span.set(attributes.PROVIDER, attributes.provider_name(target.provider))
-        call.span.set(attributes.REQUEST_MODEL, target.model)
+        if call.span.recording:
+            call.span.set(attributes.PROVIDER, attributes.provider_name(target.provider))
+            call.span.set(attributes.REQUEST_MODEL, target.model)
         return self._routes.steps(call.model, target)
 
     def _limited(self, call: Call, estimate: Estimate | None) -> _Limited:
@@ -289,8 +290,9 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
         call = self._begin(operation, model, context)
         try:
             call.caller = await self._callers.identify(call.metadata)
-            call.span.set(attributes.KEY_ID, call.key_id or None)
-            call.span.set(attributes.PROJECT, call.caller.project)
+            if call.span.recording:
+                call.span.set(attributes.KEY_ID, call.key_id or None)
+                call.span.set(attributes.PROJECT, call.caller.project)
             self._running.enter(call)
             try:
                 result = await answer(call)
@@ -317,9 +319,10 @@ class _GatewayServicer(gateway_service_pb2_grpc.GatewayServiceServicer):
         )
         call = Call(context, metadata, span)
         logs.bind(request_id=call.request_id, trace_id=span.trace_id, span_id=span.span_id)
-        span.set(attributes.OPERATION, operation)
-        span.set(attributes.REQUEST_ID, call.request_id)
-        span.set(attributes.REQUESTED_MODEL, model or None)
+        if span.recording:
+            span.set(attributes.OPERATION, operation)
+            span.set(attributes.REQUEST_ID, call.request_id)
+            span.set(attributes.REQUESTED_MODEL, model or None)
         return call
 
 

@@ -26,7 +26,7 @@ class Window:
         self._width = seconds / BUCKETS
         self._clock = clock
         self._buckets = [0] * BUCKETS
-        self._now = self._number()
+        self._now = math.floor(clock() / self._width)
         self._total = 0
 
     @property
@@ -48,11 +48,11 @@ class Window:
 
     def _forget(self) -> None:
         """Empty the buckets that are over."""
-        last, self._now = self._now, self._number()
-        for number in range(max(last, self._now - BUCKETS) + 1, self._now + 1):
+        last, now = self._now, math.floor(self._clock() / self._width)
+        if now == last:
+            return
+        self._now = now
+        for number in range(max(last, now - BUCKETS) + 1, now + 1):
             place = number % BUCKETS
             self._total -= self._buckets[place]
             self._buckets[place] = 0
-
-    def _number(self) -> int:
-        return math.floor(self._clock() / self._width)
