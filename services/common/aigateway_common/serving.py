@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
@@ -97,11 +97,12 @@ class GrpcServer:
             interceptors=_guards(certificates),
             options=[*_SERVER_OPTIONS, *_port_sharing(shared), *_age(max_connection_age)],
         )
+        servicers = cast("aio.Server", _Servicers(self._server))
         for component in components:
-            component.register(self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+            component.register(servicers)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, servicers)
         if reflection:
-            _reflect([*names, health.SERVICE_NAME], self._server)
+            _reflect([*names, health.SERVICE_NAME], servicers)
         self.address = address
         self.port = _bind(self._server, address, certificates)
         """The port it listens on, also when 0 was asked for."""
@@ -156,6 +157,19 @@ class GrpcServer:
     async def wait(self) -> None:
         """Wait until the server has stopped."""
         await self._server.wait_for_termination()
+
+
+class _Servicers:
+    """What servicers are added to: their methods are looked up by name, not registered one by one as well.
+
+    For each call grpc.aio makes a task and waits for all registered methods together, so that each of them costs.
+    """
+
+    def __init__(self, server: aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, *_: object) -> None:
+        """The same methods as `add_generic_rpc_handlers` gets."""
 
 
 def grpc_server(

@@ -101,6 +101,30 @@ async def test_a_server_serves_its_components_and_their_health(channels: list[ai
     assert echo.life == ["echo started", "echo stopped"]
 
 
+async def test_a_call_costs_no_more_for_the_methods_that_a_server_has(
+    channels: list[aio.Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """grpc.aio waits for the next call of each registered method with a task of its own, and for all of them anew."""
+    tasks: list[int] = []
+    wait = asyncio.wait
+
+    async def noted(waited: Any, **options: Any) -> Any:
+        found = list(waited)
+        if any("_request_call" in repr(task) for task in found):
+            tasks.append(len(found))
+        return await wait(found, **options)
+
+    monkeypatch.setattr(asyncio, "wait", noted)
+    server = serving.grpc_server([Echo()], LOCAL, reflection=True)
+    await server.start()
+    stub = gateway_service_pb2_grpc.GatewayServiceStub(dial(channels, server.port))
+    for _ in range(3):
+        await stub.Chat(REQUEST)
+    assert len(tasks) >= 3
+    assert set(tasks) == {1}
+    await server.drain(1)
+
+
 async def test_a_drain_finishes_running_calls_then_stops_components(channels: list[aio.Channel]) -> None:
     echo = Echo()
     echo.go.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -23,7 +23,7 @@ from aigateway_providers.openai_responses.stream import StreamTranslator as Resp
 from aigateway_providers.upstream import Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from aigateway.v1 import chat_pb2, embedding_pb2
     from aigateway_common.sse import SSEvent
@@ -55,6 +55,7 @@ class OpenAICompatAdapter:
         self._upstream = Upstream(settings, _credentials(settings.api_key))
         self._chat_path = f"{profile.prefix}/chat/completions"
         self._responses_path = f"{profile.prefix}/responses"
+        self._understood = _Understood(settings.name)
 
     def rekey(self, key: str) -> None:
         """See `Keyed`."""
@@ -84,7 +85,7 @@ class OpenAICompatAdapter:
             return await self._respond(call, context)
         body, notes = request.to_body(call, self._profile, provider=self._name, stream=False)
         answer = await self._fetch("POST", self._chat_path, context, body)
-        with self._understood():
+        with self._understood:
             return response.to_completion(answer, notes)
 
     async def stream_chat(
@@ -132,13 +133,13 @@ class OpenAICompatAdapter:
             raise GatewayError("UNIMPLEMENTED", f"{self._name} offers no embeddings", details={"provider": self._name})
         body, notes = embeddings.to_body(call, provider=self._name)
         answer = await self._fetch("POST", f"{self._profile.prefix}/embeddings", context, body)
-        with self._understood():
+        with self._understood:
             return embeddings.to_embeddings(answer, len(call.inputs), notes)
 
     async def list_models(self, context: CallContext) -> list[model_pb2.Model]:
         """The host's models."""
         answer = await self._fetch("GET", f"{self._profile.prefix}/models", context)
-        with self._understood():
+        with self._understood:
             return models.to_models(answer, self._name)
 
     async def aclose(self) -> None:
@@ -154,7 +155,7 @@ class OpenAICompatAdapter:
         status, content = await self._content("POST", self._responses_path, context, body)
         if not content.lstrip().startswith(b"{"):
             raise upstream_errors.not_json(self._name, status)
-        with self._understood():
+        with self._understood:
             return responses_response.to_completion(content, notes, provider=self._name)
 
     async def _content(
@@ -205,25 +206,34 @@ class OpenAICompatAdapter:
         except GatewayError as failure:
             return events, failure
         except _STUMBLED as error:
-            strange = self._strange()
+            strange = _strange(self._name)
             strange.__cause__ = error
             return events, strange
         return events, None
 
-    @contextmanager
-    def _understood(self) -> Iterator[None]:
-        """An answer that the translators stumble over is the provider's fault."""
-        try:
-            yield
-        except _STUMBLED as error:
-            raise self._strange() from error
 
-    def _strange(self) -> GatewayError:
-        return GatewayError(
-            "UPSTREAM_INVALID",
-            f"{self._name} answered with JSON that does not follow OpenAI's API",
-            details={"provider": self._name},
-        )
+class _Understood:
+    """A context in which an answer that the translators stumble over is the provider's fault."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, _STUMBLED):
+            raise _strange(self._name) from error
+
+
+def _strange(name: str) -> GatewayError:
+    return GatewayError(
+        "UPSTREAM_INVALID",
+        f"{name} answered with JSON that does not follow OpenAI's API",
+        details={"provider": name},
+    )
 
 
 def _shortcut(
