@@ -89,6 +89,7 @@ class DirectTransport(AiohttpTransport):
         super().__init__(verify=False, client=session, proxy=proxy)
         self._headers = headers
         self._lines = _lines(headers)
+        self._hosted = "host" in headers
         self._timeout = aiohttp.ClientTimeout(sock_connect=connect_timeout)
         self._pool: aiohttp.BaseConnector | None = None
         self._address: aiohttp.ClientRequest | None = None
@@ -97,6 +98,7 @@ class DirectTransport(AiohttpTransport):
     def rewrite(self, headers: httpx.Headers) -> None:
         """Take `headers` for those of nearly every request from now on. Raises ValueError, and then has not."""
         self._lines = _lines(headers)
+        self._hosted = "host" in headers
         self._headers = headers
 
     @override
@@ -144,8 +146,10 @@ class DirectTransport(AiohttpTransport):
 
     def _written(self, url: httpx.URL, headers: httpx.Headers, content: bytes) -> bytes:
         """The whole request."""
-        lines = self._lines if headers is self._headers else _lines(headers)
-        host = b"" if "host" in headers else b"host: %b\r\n" % url.netloc
+        usual = headers is self._headers
+        lines = self._lines if usual else _lines(headers)
+        hosted = self._hosted if usual else "host" in headers
+        host = b"" if hosted else b"host: %b\r\n" % url.netloc
         return b"POST %b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
             url.raw_path,
             host,
