@@ -241,6 +241,7 @@ def _bind(server: aio.Server, address: str, certificates: Certificates | None) -
 
 
 def _reflect(names: list[str], server: aio.Server) -> None:
-    from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 -- loaded only when asked for
+    from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc  # noqa: PLC0415 -- loaded only when asked for
 
-    reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
+    servicer = reflection.aio.ReflectionServicer([*names, reflection.SERVICE_NAME])
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call] # generated without types

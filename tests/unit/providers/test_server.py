@@ -218,6 +218,8 @@ async def test_what_came_before_a_failure_in_mid_stream_is_delivered(transport: 
 class Recorded(Span):
     """A span that keeps what it is told."""
 
+    recording = True
+
     def __init__(self, name: str, kind: SpanKind, parent: object) -> None:
         self.name, self.kind, self.parent = name, kind, parent
         self.attributes: dict[str, object] = {}
