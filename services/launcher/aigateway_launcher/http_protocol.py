@@ -116,12 +116,8 @@ class HttpProtocol(HttpToolsProtocol):
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head += len(name) + len(value)
-        if self._reading != "head" or self._head > MAX_HEAD_BYTES:  # trailers mean nothing to any route
-            return
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
+        if self._reading == "head" and self._head <= MAX_HEAD_BYTES:  # trailers mean nothing to any route
+            super().on_header(name, value)
 
     @override
     def on_headers_complete(self) -> None:
