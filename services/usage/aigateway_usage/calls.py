@@ -39,20 +39,23 @@ class Calls:
         span = self._telemetry.span(name, kind=SpanKind.SERVER, parent=tuple(context.invocation_metadata() or ()))
         span.set(attributes.RPC_SYSTEM, "grpc")
         span.set(attributes.RPC_METHOD, name)
-        failure: BaseException | None = None
-        status, begun = metrics.OK, time.perf_counter()
-        try:
-            return await work(request)
-        except GatewayError as error:
-            failure, status = error, error.reason.name
-            await abort(context, error)
-        except asyncio.CancelledError as error:
-            failure, status = error, "CANCELLED"
-            raise
-        except Exception as error:  # noqa: BLE001 -- the caller gets a status, the log the reason
-            failure, status = error, "INTERNAL"
-            _log.error("a call failed", method=method, exc_info=error)
-            await abort(context, GatewayError("INTERNAL", "internal error; the logs have it"))
-        finally:
+        begun = time.perf_counter()
+
+        def end(status: str, failure: BaseException | None = None) -> None:
             span.end(failure)
             metrics.call_finished("usage", method, "", status, time.perf_counter() - begun)
+
+        try:
+            response = await work(request)
+        except GatewayError as error:
+            end(error.reason.name, error)  # before the caller knows of it, who may ask for the metrics next
+            await abort(context, error)
+        except asyncio.CancelledError as error:
+            end("CANCELLED", error)
+            raise
+        except Exception as error:  # noqa: BLE001 -- the caller gets a status, the log the reason
+            end("INTERNAL", error)
+            _log.error("a call failed", method=method, exc_info=error)
+            await abort(context, GatewayError("INTERNAL", "internal error; the logs have it"))
+        end(metrics.OK)
+        return response
