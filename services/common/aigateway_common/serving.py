@@ -61,8 +61,10 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.dns_min_time_between_resolutions_ms", int(RESOLUTION_PAUSE * 1000)),
-    # What may be sent again is the router's to know, not the channel's.
-    ("grpc.enable_retries", 0),
+    # A call that meets the end of its connection, which no server has seen, is sent by another one: without this a
+    # connection that reaches its age loses calls. What a server may have begun is the router's to send again; nothing
+    # here says so. Messages over 256 kB are not kept for it.
+    ("grpc.enable_retries", 1),
     # A server that drains says NOT_SERVING first: calls then go to its replicas, before it refuses any. One that knows
     # no health checks counts as healthy (https://grpc.io/docs/guides/health-checking/).
     ("grpc.service_config", '{"healthCheckConfig": {"serviceName": ""}}'),

@@ -261,6 +261,28 @@ async def test_a_channel_finds_a_restarted_server_again(channels: list[aio.Chann
         await again.drain(0)
 
 
+async def test_connections_that_reach_their_age_lose_no_call(channels: list[aio.Channel]) -> None:
+    """Callers without a pause, so that some call always begins as its connection ends."""
+    connections = set[str]()
+
+    class Seen(Echo):
+        @override
+        async def chat(self, request: Any, context: Any) -> gateway_service_pb2.ChatResponse:
+            connections.add(context.peer())
+            return await super().chat(request, context)
+
+    server = serving.grpc_server([Seen()], LOCAL, max_connection_age=0.05)
+    await server.start()
+    chat = gateway_service_pb2_grpc.GatewayServiceStub(dial(channels, server.port)).Chat
+
+    async def calls() -> None:
+        while len(connections) < 60:
+            await chat(REQUEST, timeout=30)
+
+    await asyncio.gather(*(calls() for _ in range(32)))
+    await server.drain(1)
+
+
 async def test_reflection_lists_the_services_when_asked_for(channels: list[aio.Channel]) -> None:
     server = serving.grpc_server([Echo()], LOCAL, reflection=True, max_connection_age=60)
     await server.start()
