@@ -120,7 +120,7 @@ class Stream:
 
     async def _comes(self, seconds: float) -> bool:
         """Whether the next message, or the end, comes by then; reading goes on where it does not."""
-        if self._rpc is not None and (comes := await streaming.comes(self._rpc, seconds)) is not None:
+        if (comes := await streaming.comes(self._opened, seconds)) is not None:
             return comes
         self._reading = asyncio.ensure_future(self._read())  # a read that is cancelled cancels the whole call
         await asyncio.wait((self._reading,), timeout=seconds)
@@ -131,7 +131,7 @@ class Stream:
 
         The end begins with the finish of the last open choice: a caller that sees it counts itself as answered.
         """
-        attempt, state = self._attempt, self.state
+        attempt, state, put = self._attempt, self.state, outlet.put
         held = await self._pass_on(outlet, self._held, [])
         message = await self._next()
         while message is not None:
@@ -140,7 +140,7 @@ class Stream:
                 message = await self._followed()
             else:
                 await outlet.copy(message)
-                message = await self._hand_on(outlet)
+                message = await (self._relay(outlet) if put is None else self._hand_on(put))
         if not attempt.recorded:
             state.check_ended()
             self._succeeded()
@@ -181,10 +181,8 @@ class Stream:
             self.state.follow(message.events[:])
         return message
 
-    async def _hand_on(self, outlet: _Outlet) -> _Events | None:
+    async def _hand_on(self, put: Callable[[_Events], bool]) -> _Events | None:
         """Hand on what comes until a message needs more than that, which is answered; None at the end."""
-        if (put := outlet.put) is None or self._rpc is None:
-            return await self._followed()
         state, last = self.state, None
 
         def take(message: _Events) -> bool:
@@ -195,15 +193,33 @@ class Stream:
                 return False
             return put(message)
 
-        ended = await streaming.consume(self._rpc, take)
+        ended = await streaming.consume(self._opened, take)
         return last if ended or last is not None else await self._followed()
+
+    async def _relay(self, outlet: _Outlet) -> _Events | None:
+        """As `_hand_on`, where messages are awaited: one loop, since each coroutine between costs something a message."""
+        read, follow, state = self._opened.read, self.state.follow, self.state
+        write, copied = outlet.send, outlet.copied
+        while isinstance(message := await read(), provider_service_pb2.ProviderServiceStreamChatResponse):
+            follow(message.events[:])
+            if state.complete:
+                return message
+            try:
+                await write(copied(message))
+            except (aio.InternalError, aio.UsageError) as error:
+                raise CallerLeftError from error
+        return None
+
+    @property
+    def _opened(self) -> aio.UnaryStreamCall[provider_service_pb2.ProviderServiceStreamChatRequest, _Events]:
+        if self._rpc is None:
+            raise AssertionError("a stream is opened first")
+        return self._rpc
 
     async def _read(self) -> _Events | None:
         """The next message; None at the end. A failure after the answer has ended changes nothing any more."""
-        if self._rpc is None:
-            raise AssertionError("a stream is opened first")
         try:
-            message = await self._rpc.read()
+            message = await self._opened.read()
         except aio.AioRpcError:
             if self._attempt.recorded:
                 return None
@@ -232,13 +248,14 @@ class Stream:
 class _Outlet:
     """Writes the messages of one stream; the first one written says where the call went and where the time went."""
 
-    __slots__ = ("_errand", "_head", "_put", "_write")
+    __slots__ = ("_errand", "_head", "_put", "send")
 
     def __init__(self, errand: Errand, head: chat_pb2.CallTiming | None, write: Write, put: Put | None) -> None:
         self._errand = errand
         self._head = head
-        self._write = write
         self._put = put
+        self.send = write
+        """Writes what `copied` answers, and raises gRPC's own errors where the caller is gone."""
 
     async def write(self, events: Iterable[chat_pb2.ChatEvent]) -> None:
         """Raises a cancellation when the caller is gone."""
@@ -246,7 +263,7 @@ class _Outlet:
 
     async def copy(self, message: _Events) -> None:
         """As `write` does with the events of `message`."""
-        await self._send(self._copied(message))
+        await self._send(self.copied(message))
 
     @property
     def put(self) -> Callable[[_Events], bool] | None:
@@ -257,7 +274,7 @@ class _Outlet:
 
         def copy(message: _Events) -> bool:
             try:
-                return put(self._copied(message))
+                return put(self.copied(message))
             except (aio.InternalError, aio.UsageError) as error:
                 raise CallerLeftError from error
 
@@ -270,7 +287,7 @@ class _Outlet:
         route = self._errand.call.route(self._errand)
         return gateway_service_pb2.StreamChatResponse(events=events, route=route, timing=head)
 
-    def _copied(self, message: _Events) -> gateway_service_pb2.StreamChatResponse:
+    def copied(self, message: _Events) -> gateway_service_pb2.StreamChatResponse:
         """The events of `message`, which are the same bytes in both messages."""
         if self._head is not None or message.HasField("timing"):
             return self._response(message.events)
@@ -278,6 +295,6 @@ class _Outlet:
 
     async def _send(self, response: gateway_service_pb2.StreamChatResponse) -> None:
         try:
-            await self._write(response)
+            await self.send(response)
         except (aio.InternalError, aio.UsageError) as error:
             raise CallerLeftError from error
