@@ -111,16 +111,25 @@ class ChatRoute:
         writer = asked.writer(exchange.request_id)
         out = exchange.open_stream(call, writer.fail)
 
+        write, put = writer.write, out.put
+
         def take(message: _Answer) -> bool:
-            data = _records(message, writer, exchange)
-            return not data or out.put(data)
+            events = message.events[:]
+            data = write(events)
+            for event in events:
+                if event.HasField("finish"):
+                    data = _late(events, exchange) + data
+                    break
+            return not data or put(data)
 
         try:
             first = await call.read()
             if not isinstance(first, _Answer):
                 raise GatewayError("UPSTREAM_INVALID", "the answer ended before it began")
             headers = exchange.routed(first.route, first.timing, _notes(first))
-            await out.send(_records(first, writer, exchange), headers)
+            events = first.events[:]
+            data = writer.write(events)
+            await out.send(_late(events, exchange) + data, headers)
             while not await streaming.consume(call, take):
                 await out.drain()
             await out.end(writer.end())
@@ -133,15 +142,10 @@ class ChatRoute:
             call.cancel()
 
 
-def _records(message: _Answer, writer: Writer, exchange: Exchange) -> bytes:
-    """What a message shows; a report that came late goes before it."""
-    events = message.events[:]
-    data = writer.write(events)
-    late: list[chat_pb2.TranslationNote] = []
-    for event in events:
-        if event.HasField("finish"):
-            late += event.finish.translation
-    return exchange.late_report(late) + data if late else data
+def _late(events: Sequence[chat_pb2.ChatEvent], exchange: Exchange) -> bytes:
+    """The report that comes with the end of a choice, when the headers may have left: it goes before the records."""
+    notes = [note for event in events if event.HasField("finish") for note in event.finish.translation]
+    return exchange.late_report(notes)
 
 
 def _notes(first: _Answer) -> list[chat_pb2.TranslationNote]:

@@ -93,7 +93,15 @@ class Chunks:
 
     def _event(self, event: chat_pb2.ChatEvent) -> bytes:
         kind = event.WhichOneof("event")
-        if kind == "text" and (plain := self._choices.get(event.choice)) is not None and self._is_plain(event):
+        if (
+            kind == "text"
+            and self._dialect != message_pb2.DIALECT_OPENAI_RESPONSES
+            and (plain := self._choices.get(event.choice)) is not None
+            and not event.delta_extra_json
+            and not event.choice_extra_json
+            and not event.extra_json
+            and not event.logprobs_json
+        ):  # nothing but a piece of text, as almost always
             return b'%b{"content":%b},"logprobs":null,"finish_reason":null}]%b' % (
                 plain.open,
                 _dumps(event.text),
@@ -116,16 +124,6 @@ class Chunks:
         if kind == "finish":
             return first + self._finish(choice, event)
         return first + (self._record(choice, delta, event) if delta else self._note(event))
-
-    def _is_plain(self, event: chat_pb2.ChatEvent) -> bool:
-        """Whether an event of text is nothing but that, as almost always."""
-        return (
-            self._dialect != message_pb2.DIALECT_OPENAI_RESPONSES
-            and not event.delta_extra_json
-            and not event.choice_extra_json
-            and not event.extra_json
-            and not event.logprobs_json
-        )
 
     def _begin(self, start: chat_pb2.StreamStart) -> None:
         self._dialect = start.dialect

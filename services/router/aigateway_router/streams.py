@@ -197,7 +197,7 @@ class Stream:
         return last if ended or last is not None else await self._followed()
 
     async def _relay(self, outlet: _Outlet) -> _Events | None:
-        """As `_hand_on`, where messages are awaited: one loop, since each coroutine between costs something a message."""
+        """As `_hand_on`, where messages are awaited: one loop, since each coroutine in between costs."""
         read, follow, state = self._opened.read, self.state.follow, self.state
         write, copied = outlet.send, outlet.copied
         while isinstance(message := await read(), provider_service_pb2.ProviderServiceStreamChatResponse):
