@@ -107,10 +107,11 @@ class Callers:
     def reload(self, keys: Iterable[str], *, guarded: bool = False) -> None:
         """Go by these keys of the configuration from now on. Raises ValueError as the constructor does.
 
-        `guarded` says that there are operators. What was guarded once stays so until the next start.
+        `guarded` says that there are operators. What was guarded once, by them or by keys, stays so until the next
+        start: a file that is read while it is half written opens nothing.
         """
         self._keys = KeyRing(keys)
-        self._guarded = self._guarded or guarded
+        self._guarded = self._guarded or guarded or bool(self._keys)
         self._defaults: Defaults | None = None
         self._own: dict[str, Caller] = {}
 

@@ -153,13 +153,25 @@ async def test_other_keys_open_the_door_once_they_are_reloaded_and_the_old_ones_
         await own.usage.ListAttempts(usage_service_pb2.ListAttemptsRequest(), metadata=bearer(SECOND))
 
 
-async def test_a_gateway_that_gets_its_first_operator_is_open_no_more_and_stays_so(tmp_path: Path) -> None:
-    closed = RouterSettings(outbox_dir=tmp_path / "outbox", admin_keys=(ADMIN,))
+@pytest.mark.parametrize("first", [{"admin_keys": (ADMIN,)}, {"api_keys": (SECOND,)}], ids=["operator", "caller"])
+async def test_a_gateway_that_gets_its_first_key_is_open_no_more_and_stays_so(
+    tmp_path: Path, first: dict[str, Any]
+) -> None:
+    bare = RouterSettings(outbox_dir=tmp_path / "outbox")
     async with doors(tmp_path, ScriptedAccounts()) as own:
         await own.gateway.ListModels(gateway_service_pb2.ListModelsRequest())
-        for settings in (closed, replace(closed, admin_keys=())):
+        for settings in (replace(bare, **first), bare):
             own.component.reload(settings)
             error = await refused(own.gateway.ListModels(gateway_service_pb2.ListModelsRequest()))
+            assert error.reason.name == "UNAUTHENTICATED"
+
+
+async def test_a_gateway_that_loses_its_last_key_while_it_runs_stays_shut(tmp_path: Path) -> None:
+    async with doors(tmp_path, ScriptedAccounts(), api_keys=(SECOND,)) as own:
+        await own.gateway.ListModels(gateway_service_pb2.ListModelsRequest(), metadata=bearer(SECOND))
+        own.component.reload(RouterSettings(outbox_dir=tmp_path / "outbox"))
+        for metadata in ((), bearer(SECOND)):
+            error = await refused(own.gateway.ListModels(gateway_service_pb2.ListModelsRequest(), metadata=metadata))
             assert error.reason.name == "UNAUTHENTICATED"
 
 
