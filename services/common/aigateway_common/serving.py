@@ -63,8 +63,9 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.dns_min_time_between_resolutions_ms", int(RESOLUTION_PAUSE * 1000)),
     # A call that meets the end of its connection, which no server has seen, is sent by another one: without this a
     # connection that reaches its age loses calls. What a server may have begun is the router's to send again; nothing
-    # here says so. Messages over 256 kB are not kept for it.
+    # here says so. A message of any size is kept for it, which takes no more memory: gRPC holds it until the answer.
     ("grpc.enable_retries", 1),
+    ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
     # A server that drains says NOT_SERVING first: calls then go to its replicas, before it refuses any. One that knows
     # no health checks counts as healthy (https://grpc.io/docs/guides/health-checking/).
     ("grpc.service_config", '{"healthCheckConfig": {"serviceName": ""}}'),

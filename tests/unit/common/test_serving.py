@@ -261,7 +261,8 @@ async def test_a_channel_finds_a_restarted_server_again(channels: list[aio.Chann
         await again.drain(0)
 
 
-async def test_connections_that_reach_their_age_lose_no_call(channels: list[aio.Channel]) -> None:
+@pytest.mark.parametrize("size", [0, 400_000])
+async def test_connections_that_reach_their_age_lose_no_call(channels: list[aio.Channel], size: int) -> None:
     """Callers without a pause, so that some call always begins as its connection ends."""
     connections = set[str]()
 
@@ -275,9 +276,11 @@ async def test_connections_that_reach_their_age_lose_no_call(channels: list[aio.
     await server.start()
     chat = gateway_service_pb2_grpc.GatewayServiceStub(dial(channels, server.port)).Chat
 
+    request = gateway_service_pb2.ChatRequest(call=chat_pb2.ChatCall(model="m" * size))
+
     async def calls() -> None:
         while len(connections) < 60:
-            await chat(REQUEST, timeout=30)
+            await chat(request, timeout=30)
 
     await asyncio.gather(*(calls() for _ in range(32)))
     await server.drain(1)
