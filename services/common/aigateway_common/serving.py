@@ -63,7 +63,8 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.dns_min_time_between_resolutions_ms", int(RESOLUTION_PAUSE * 1000)),
     # A call that meets the end of its connection, which no server has seen, is sent by another one: without this a
     # connection that reaches its age loses calls. What a server may have begun is the router's to send again; nothing
-    # here says so. A message of any size is kept for it, which takes no more memory: gRPC holds it until the answer.
+    # here says so. A message of any size is kept for it until the answer begins: for whole calls gRPC holds it for as
+    # long anyway, for streams that is as much more memory as the requests that wait.
     ("grpc.enable_retries", 1),
     ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
     # A server that drains says NOT_SERVING first: calls then go to its replicas, before it refuses any. One that knows
